@@ -1,0 +1,32 @@
+"""Builds the C++17 kernels: every app/kernels/<name>.cpp becomes the module ostwald.app.kernels._<name>.
+
+OSTWALD_MARCH chooses the target of -march (default: native); OSTWALD_OPENMP=0 builds without threads.
+"""
+
+import os
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+HERE = Path(__file__).parent
+march = os.environ.get("OSTWALD_MARCH", "native")
+openmp = os.environ.get("OSTWALD_OPENMP", "1") != "0"
+flags = ["-O3", f"-march={march}", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall"]
+flags += ["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"]
+headers = sorted(str(p.relative_to(HERE)) for p in (HERE / "app/kernels").glob("*.hpp"))
+
+setup(
+    ext_modules=[
+        Pybind11Extension(
+            f"ostwald.app.kernels._{source.stem}",
+            [str(source.relative_to(HERE))],
+            depends=headers,
+            cxx_std=17,
+            extra_compile_args=flags,
+            extra_link_args=["-fopenmp"] if openmp else [],
+        )
+        for source in sorted((HERE / "app/kernels").glob("*.cpp"))
+    ],
+    cmdclass={"build_ext": build_ext},
+)
