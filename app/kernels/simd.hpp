@@ -1,0 +1,394 @@
+// Portable vectors of the target's width, on GCC/Clang vector extensions; AVX-512 intrinsics where the compiler
+// does not find the instruction by itself (masks, compression, transposed row loads).
+//
+//   vec<double>, vec<float>   lanes<T> elements; arithmetic, comparison and a ? b : c come from the language
+//   ivec<T>                   the signed integers of the same width (what a comparison gives: 0 or -1 per lane)
+//   bits_t                    one bit a lane; less(a, b), bits(mask), first(n), compress, select
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#define OSTWALD_AVX512 1
+#endif
+#if defined(__x86_64__)
+#pragma GCC diagnostic push  // GCC 12's own header assigns a variable to itself to say "undefined"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+namespace ostwald {
+
+#if defined(OSTWALD_AVX512)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+
+template <class T> constexpr int lanes = vector_bytes / int(sizeof(T));
+
+namespace detail {
+template <class T> struct integer;
+template <> struct integer<double> { using type = int64_t; };
+template <> struct integer<float> { using type = int32_t; };
+template <class T, int n> struct vector { typedef T type __attribute__((vector_size(n * sizeof(T)))); };
+}  // namespace detail
+
+template <class T> using int_of = typename detail::integer<T>::type;
+template <class T> using vec = typename detail::vector<T, lanes<T>>::type;
+template <class T> using ivec = typename detail::vector<int_of<T>, lanes<T>>::type;
+using bits_t = uint32_t;
+
+template <class T> inline vec<T> splat(T a) { return vec<T>{} + a; }
+
+template <class T> inline vec<T> load(const T* p) {
+  vec<T> a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+template <class T> inline void store(T* p, vec<T> a) { std::memcpy(p, &a, sizeof a); }
+
+template <class V> inline auto sum(V a) {  // pairwise, so the order of additions does not depend on the compiler
+  constexpr int n = int(sizeof(V) / sizeof(a[0]));
+  std::decay_t<decltype(a[0])> s[n];
+  std::memcpy(s, &a, sizeof a);
+  for (int h = n / 2; h > 0; h /= 2)
+    for (int k = 0; k < h; k++) s[k] += s[k + h];
+  return s[0];
+}
+
+// The lanes of a float vector summed in double.
+inline double sum_double(vec<double> a) { return sum(a); }
+inline double sum_double(vec<float> a) {
+#if defined(OSTWALD_AVX512)
+  const __m512 v = (__m512)a;
+  return sum((vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256(v)) +
+             (vec<double>)_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)));
+#else
+  double s = 0;
+  for (int k = 0; k < lanes<float>; k++) s += a[k];
+  return s;
+#endif
+}
+
+template <class T> inline constexpr bits_t all_lanes = lanes<T> == 32 ? ~0u : (1u << lanes<T>) - 1u;
+// Lanes 0 .. n-1 (n may be negative or beyond the width).
+template <class T> inline bits_t first(int64_t n) { return n >= lanes<T> ? all_lanes<T> : n <= 0 ? 0u : (1u << n) - 1u; }
+
+inline bits_t less(vec<double> a, vec<double> b) {
+#if defined(OSTWALD_AVX512)
+  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
+#else
+  bits_t m = 0;
+  for (int k = 0; k < lanes<double>; k++) m |= bits_t(a[k] < b[k]) << k;
+  return m;
+#endif
+}
+inline bits_t less(vec<float> a, vec<float> b) {
+#if defined(OSTWALD_AVX512)
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+#else
+  bits_t m = 0;
+  for (int k = 0; k < lanes<float>; k++) m |= bits_t(a[k] < b[k]) << k;
+  return m;
+#endif
+}
+
+// a where the bit is set, b elsewhere.
+inline vec<double> select(bits_t m, vec<double> a, vec<double> b) {
+#if defined(OSTWALD_AVX512)
+  return (vec<double>)_mm512_mask_blend_pd(__mmask8(m), (__m512d)b, (__m512d)a);
+#else
+  for (int k = 0; k < lanes<double>; k++) b[k] = (m >> k & 1) ? a[k] : b[k];
+  return b;
+#endif
+}
+inline vec<float> select(bits_t m, vec<float> a, vec<float> b) {
+#if defined(OSTWALD_AVX512)
+  return (vec<float>)_mm512_mask_blend_ps(__mmask16(m), (__m512)b, (__m512)a);
+#else
+  for (int k = 0; k < lanes<float>; k++) b[k] = (m >> k & 1) ? a[k] : b[k];
+  return b;
+#endif
+}
+
+// Writes the chosen lanes one after another at p; the rest of a whole vector from p on is overwritten with anything.
+inline void compress(double* p, bits_t m, vec<double> a) {
+#if defined(OSTWALD_AVX512)
+  _mm512_storeu_pd(p, _mm512_maskz_compress_pd(__mmask8(m), (__m512d)a));
+#else
+  for (int k = 0; k < lanes<double>; k++) { *p = a[k]; p += m >> k & 1; }
+#endif
+}
+inline void compress(float* p, bits_t m, vec<float> a) {
+#if defined(OSTWALD_AVX512)
+  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(__mmask16(m), (__m512)a));
+#else
+  for (int k = 0; k < lanes<float>; k++) { *p = a[k]; p += m >> k & 1; }
+#endif
+}
+
+// 32-bit indices, as many as T has lanes.
+template <class T> using index_vec = typename detail::vector<int32_t, lanes<T>>::type;
+
+template <class T> inline index_vec<T> load_index(const int32_t* p) {
+  index_vec<T> a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+// The first n of p, and `fill` in the other lanes; reads nothing behind p + n.
+template <class T> inline index_vec<T> load_index(const int32_t* p, int64_t n, int32_t fill) {
+#if defined(OSTWALD_AVX512)
+  if constexpr (sizeof(T) == 8)
+    return (index_vec<T>)_mm256_mask_loadu_epi32(_mm256_set1_epi32(fill), __mmask8(first<T>(n)), p);
+  else
+    return (index_vec<T>)_mm512_mask_loadu_epi32(_mm512_set1_epi32(fill), __mmask16(first<T>(n)), p);
+#else
+  index_vec<T> a;
+  for (int k = 0; k < lanes<T>; k++) a[k] = k < n ? p[k] : fill;
+  return a;
+#endif
+}
+template <class T> inline void compress_index(int32_t* p, bits_t m, index_vec<T> a) {
+#if defined(OSTWALD_AVX512)
+  if constexpr (sizeof(T) == 8)
+    _mm256_storeu_si256((__m256i*)p, _mm256_maskz_compress_epi32(__mmask8(m), (__m256i)a));
+  else
+    _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(__mmask16(m), (__m512i)a));
+#else
+  for (int k = 0; k < lanes<T>; k++) { *p = a[k]; p += m >> k & 1; }
+#endif
+}
+
+inline vec<double> sqrt(vec<double> a) {
+#if defined(OSTWALD_AVX512)
+  return (vec<double>)_mm512_sqrt_pd((__m512d)a);
+#elif defined(__AVX__)
+  return (vec<double>)_mm256_sqrt_pd((__m256d)a);
+#else
+  for (int k = 0; k < lanes<double>; k++) a[k] = std::sqrt(a[k]);
+  return a;
+#endif
+}
+inline vec<float> sqrt(vec<float> a) {
+#if defined(OSTWALD_AVX512)
+  return (vec<float>)_mm512_sqrt_ps((__m512)a);
+#elif defined(__AVX__)
+  return (vec<float>)_mm256_sqrt_ps((__m256)a);
+#else
+  for (int k = 0; k < lanes<float>; k++) a[k] = std::sqrt(a[k]);
+  return a;
+#endif
+}
+
+// 1/sqrt(a) to the last bit or two: the hardware's estimate and Newton's steps (a > 0, normal).
+inline vec<double> rsqrt(vec<double> a) {
+#if defined(OSTWALD_AVX512)
+  vec<double> y = (vec<double>)_mm512_rsqrt14_pd((__m512d)a);
+  vec<double> e = 1.0 - a * y * y;                            // relative error 2^-13
+  y += y * e * (0.5 + e * (0.375 + e * 0.3125));              // 2^-52: fourth order
+  e = 1.0 - a * y * y;
+  return y + y * e * 0.5;
+#else
+  return 1.0 / sqrt(a);
+#endif
+}
+inline vec<float> rsqrt(vec<float> a) {
+#if defined(OSTWALD_AVX512)
+  vec<float> y = (vec<float>)_mm512_rsqrt14_ps((__m512)a);
+  const vec<float> e = 1.0f - a * y * y;
+  return y + y * e * (0.5f + e * 0.375f);
+#else
+  return 1.0f / sqrt(a);
+#endif
+}
+// 1/a, likewise.
+inline vec<double> reciprocal(vec<double> a) { return 1.0 / a; }
+inline vec<float> reciprocal(vec<float> a) {
+#if defined(OSTWALD_AVX512)
+  const vec<float> y = (vec<float>)_mm512_rcp14_ps((__m512)a);
+  const vec<float> e = 1.0f - a * y;
+  return y + y * (e + e * e);
+#else
+  return 1.0f / a;
+#endif
+}
+
+inline ivec<double> to_int(vec<double> a) { return __builtin_convertvector(a, ivec<double>); }  // towards zero
+inline ivec<float> to_int(vec<float> a) { return __builtin_convertvector(a, ivec<float>); }
+inline vec<double> to_real(ivec<double> a) { return __builtin_convertvector(a, vec<double>); }
+inline vec<float> to_real(ivec<float> a) { return __builtin_convertvector(a, vec<float>); }
+
+template <class V> inline V minimum(V a, V b) { return a < b ? a : b; }  // b where a is NaN
+template <class V> inline V maximum(V a, V b) { return a > b ? a : b; }
+
+// exp: x = n ln 2 + r, Taylor's polynomial of r, scaled by 2^n through the exponent's bits. Relative error 2e-16;
+// 0 below -708, the largest finite power beyond 709; NaN stays NaN.
+inline vec<double> exp(vec<double> x) {
+  const vec<double> c = x < -708.0 ? splat(-708.0) : x > 709.0 ? splat(709.0) : x;
+  const double magic = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to the nearest integer
+  const vec<double> shifted = c * 1.4426950408889634 + magic;
+  const vec<double> n = shifted - magic;
+  const vec<double> r = (c - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+  vec<double> p = r * (1.0 / 6227020800) + 1.0 / 479001600;
+  p = p * r + 1.0 / 39916800;
+  p = p * r + 1.0 / 3628800;
+  p = p * r + 1.0 / 362880;
+  p = p * r + 1.0 / 40320;
+  p = p * r + 1.0 / 5040;
+  p = p * r + 1.0 / 720;
+  p = p * r + 1.0 / 120;
+  p = p * r + 1.0 / 24;
+  p = p * r + 1.0 / 6;
+  p = p * r + 0.5;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  const ivec<double> scale = ((ivec<double>)shifted + 1023) << 52;  // the low bits of `shifted` hold n
+  p *= (vec<double>)scale;
+  return x < -708.0 ? splat(0.0) : p;
+}
+// Relative error 1e-7; 0 below -87.
+inline vec<float> exp(vec<float> x) {
+  const vec<float> c = x < -87.0f ? splat(-87.0f) : x > 88.0f ? splat(88.0f) : x;
+  const float magic = 12582912.0f;  // 1.5 * 2^23
+  const vec<float> shifted = c * 1.44269504f + magic;
+  const vec<float> n = shifted - magic;
+  const vec<float> r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
+  vec<float> p = r * (1.0f / 5040) + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const ivec<float> scale = ((ivec<float>)shifted + 127) << 23;
+  p *= (vec<float>)scale;
+  return x < -87.0f ? splat(0.0f) : p;
+}
+
+// Four columns of rows: x[k] = base[stride * index[k]], y[k] the next element, then z and w. Rows of four doubles must
+// be aligned to 32 bytes, rows of four floats to 16. index holds lanes<T> numbers in memory.
+template <class I>
+inline void load_rows(const double* base, int stride, const I* index, vec<double>& x, vec<double>& y, vec<double>& z,
+                      vec<double>& w) {
+#if defined(OSTWALD_AVX512)
+  const auto row = [&](int k) { return base + int64_t(stride) * index[k]; };
+  const auto two = [&](int k, int l) {
+    return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_load_pd(row(k))), _mm256_load_pd(row(l)), 1);
+  };
+  const __m512d a = two(0, 2), b = two(1, 3), c = two(4, 6), d = two(5, 7);
+  const __m512d ab0 = _mm512_unpacklo_pd(a, b), ab1 = _mm512_unpackhi_pd(a, b);
+  const __m512d cd0 = _mm512_unpacklo_pd(c, d), cd1 = _mm512_unpackhi_pd(c, d);
+  x = (vec<double>)_mm512_shuffle_f64x2(ab0, cd0, 0x88);
+  y = (vec<double>)_mm512_shuffle_f64x2(ab1, cd1, 0x88);
+  z = (vec<double>)_mm512_shuffle_f64x2(ab0, cd0, 0xdd);
+  w = (vec<double>)_mm512_shuffle_f64x2(ab1, cd1, 0xdd);
+#else
+  for (int k = 0; k < lanes<double>; k++) {
+    const double* row = base + int64_t(stride) * index[k];
+    x[k] = row[0], y[k] = row[1], z[k] = row[2], w[k] = row[3];
+  }
+#endif
+}
+template <class I>
+inline void load_rows(const float* base, int stride, const I* index, vec<float>& x, vec<float>& y, vec<float>& z,
+                      vec<float>& w) {
+#if defined(OSTWALD_AVX512)
+  const auto row = [&](int k) { return _mm_load_ps(base + int64_t(stride) * index[k]); };
+  const auto four = [&](int k) {
+    __m512 a = _mm512_castps128_ps512(row(k));
+    a = _mm512_insertf32x4(a, row(k + 4), 1);
+    a = _mm512_insertf32x4(a, row(k + 8), 2);
+    return _mm512_insertf32x4(a, row(k + 12), 3);
+  };
+  const __m512 a = four(0), b = four(1), c = four(2), d = four(3);
+  const __m512d ab0 = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)), ab1 = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+  const __m512d cd0 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d)), cd1 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+  x = (vec<float>)_mm512_unpacklo_pd(ab0, cd0);
+  y = (vec<float>)_mm512_unpackhi_pd(ab0, cd0);
+  z = (vec<float>)_mm512_unpacklo_pd(ab1, cd1);
+  w = (vec<float>)_mm512_unpackhi_pd(ab1, cd1);
+#else
+  for (int k = 0; k < lanes<float>; k++) {
+    const float* row = base + int64_t(stride) * index[k];
+    x[k] = row[0], y[k] = row[1], z[k] = row[2], w[k] = row[3];
+  }
+#endif
+}
+// The same for rows of four 32-bit integers.
+template <class I>
+inline void load_rows(const int32_t* base, int stride, const I* index, ivec<float>& x, ivec<float>& y, ivec<float>& z,
+                      ivec<float>& w) {
+  vec<float> a, b, c, d;  // moves only: the bits of an integer pass through shuffles unchanged
+#if defined(OSTWALD_AVX512)
+  load_rows(reinterpret_cast<const float*>(base), stride, index, a, b, c, d);
+  x = (ivec<float>)a, y = (ivec<float>)b, z = (ivec<float>)c, w = (ivec<float>)d;
+#else
+  (void)a, (void)b, (void)c, (void)d;
+  for (int k = 0; k < lanes<float>; k++) {
+    const int32_t* row = base + int64_t(stride) * index[k];
+    x[k] = row[0], y[k] = row[1], z[k] = row[2], w[k] = row[3];
+  }
+#endif
+}
+
+// Subtracts (x, y, z, w)[k] from the row of four doubles at base + 4 index[k], for k < n; rows aligned to 32 bytes.
+// Sequential, so equal indices are fine.
+template <class I>
+inline void subtract_rows(double* base, const I* index, int n, vec<double> x, vec<double> y, vec<double> z, vec<double> w) {
+#if defined(OSTWALD_AVX512)
+  const __m512d xy0 = _mm512_unpacklo_pd((__m512d)x, (__m512d)y), xy1 = _mm512_unpackhi_pd((__m512d)x, (__m512d)y);
+  const __m512d zw0 = _mm512_unpacklo_pd((__m512d)z, (__m512d)w), zw1 = _mm512_unpackhi_pd((__m512d)z, (__m512d)w);
+  const __m512i lo = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), hi = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+  const __m512d r02 = _mm512_permutex2var_pd(xy0, lo, zw0), r13 = _mm512_permutex2var_pd(xy1, lo, zw1);
+  const __m512d r46 = _mm512_permutex2var_pd(xy0, hi, zw0), r57 = _mm512_permutex2var_pd(xy1, hi, zw1);
+  const auto put = [&](int k, __m256d r) {
+    double* p = base + 4 * int64_t(index[k]);
+    _mm256_store_pd(p, _mm256_sub_pd(_mm256_load_pd(p), r));
+  };
+  const auto lower = [](__m512d r) { return _mm512_castpd512_pd256(r); };
+  const auto upper = [](__m512d r) { return _mm512_extractf64x4_pd(r, 1); };
+  if (n >= 8) {
+    put(0, lower(r02)), put(1, lower(r13)), put(2, upper(r02)), put(3, upper(r13));
+    put(4, lower(r46)), put(5, lower(r57)), put(6, upper(r46)), put(7, upper(r57));
+    return;
+  }
+  if (n > 0) put(0, lower(r02));
+  if (n > 1) put(1, lower(r13));
+  if (n > 2) put(2, upper(r02));
+  if (n > 3) put(3, upper(r13));
+  if (n > 4) put(4, lower(r46));
+  if (n > 5) put(5, lower(r57));
+  if (n > 6) put(6, upper(r46));
+#else
+  for (int k = 0; k < n && k < lanes<double>; k++) {
+    double* p = base + 4 * int64_t(index[k]);
+    p[0] -= x[k], p[1] -= y[k], p[2] -= z[k], p[3] -= w[k];
+  }
+#endif
+}
+template <class I>
+inline void subtract_rows(double* base, const I* index, int n, vec<float> x, vec<float> y, vec<float> z, vec<float> w) {
+#if defined(OSTWALD_AVX512)
+  const auto lo = [](vec<float> a) { return (vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)a)); };
+  const auto hi = [](vec<float> a) { return (vec<double>)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)a, 1)); };
+  subtract_rows(base, index, n, lo(x), lo(y), lo(z), lo(w));
+  if (n > 8) subtract_rows(base, index + 8, n - 8, hi(x), hi(y), hi(z), hi(w));
+#else
+  for (int k = 0; k < n && k < lanes<float>; k++) {
+    double* p = base + 4 * int64_t(index[k]);
+    p[0] -= x[k], p[1] -= y[k], p[2] -= z[k], p[3] -= w[k];
+  }
+#endif
+}
+
+}  // namespace ostwald
