@@ -1,0 +1,26 @@
+"""Everything that knows about ranks."""
+
+from ostwald.parallel.bricks import Bricks, best_grid
+from ostwald.parallel.halo import Halo
+from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
+from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
+from ostwald.parallel.world import CollectiveError, World, launched_size, require_one_mpi, run_collectively
+
+__all__ = [
+    "Blocks",
+    "Bricks",
+    "CollectiveError",
+    "Halo",
+    "World",
+    "best_grid",
+    "block_range",
+    "from_blocks",
+    "launched_size",
+    "migrate",
+    "philox_generator",
+    "philox_normal",
+    "philox_uniform",
+    "require_one_mpi",
+    "run_collectively",
+    "to_blocks",
+]

@@ -1,0 +1,367 @@
+// Row selection, packing and wrapping for the domain decomposition. Knows arrays and boxes, not ranks or messages.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+using dense = py::array_t<T, py::array::c_style>;  // no forcecast: with .noconvert() a wrong dtype is an error
+
+void require(bool ok, const char* what) {
+    if (!ok) throw std::invalid_argument(what);
+}
+
+struct Frame {
+    double origin[3], inverse[9];
+    Frame(const dense<double>& o, const dense<double>& inv) {
+        require(o.size() == 3 && inv.size() == 9, "origin must be (3,) and inverse (3, 3)");
+        std::memcpy(origin, o.data(), sizeof origin);
+        std::memcpy(inverse, inv.data(), sizeof inverse);
+    }
+    void fractional(const double* x, double* s) const {
+        const double d0 = x[0] - origin[0], d1 = x[1] - origin[1], d2 = x[2] - origin[2];
+        for (int k = 0; k < 3; ++k) s[k] = d0 * inverse[k] + d1 * inverse[3 + k] + d2 * inverse[6 + k];
+    }
+};
+
+// Squared distance from a point to the corner region of a parallelepiped, given how far the point lies beyond each pair
+// of faces: e[d] >= 0 along outward unit normals g[d] n_d (g = +-1, n_d the rows of the reciprocal cell, normalised).
+// The region is the intersection of the half spaces behind those faces; the largest dual value over all subsets of
+// faces with non-negative multipliers is the distance (Karush-Kuhn-Tucker conditions of the projection).
+struct Corner {
+    double c[3];  // cosines between the normals: (1, 2), (2, 0), (0, 1)
+    bool orthogonal;
+    double distance2(const double* e, const double* g) const {
+        if (orthogonal) return e[0] * e[0] + e[1] * e[1] + e[2] * e[2];
+        double best = 0.0;
+        for (int d = 0; d < 3; ++d) best = std::max(best, e[d] * e[d]);
+        for (int d = 0; d < 3; ++d) {
+            const int p = (d + 1) % 3, q = (d + 2) % 3;
+            if (e[p] <= 0.0 || e[q] <= 0.0) continue;
+            const double cosine = c[d] * g[p] * g[q];
+            if (e[p] < cosine * e[q] || e[q] < cosine * e[p]) continue;
+            best = std::max(best, (e[p] * e[p] + e[q] * e[q] - 2.0 * cosine * e[p] * e[q]) / (1.0 - cosine * cosine));
+        }
+        if (e[0] > 0.0 && e[1] > 0.0 && e[2] > 0.0) {
+            const double a = c[0] * g[1] * g[2], b = c[1] * g[2] * g[0], h = c[2] * g[0] * g[1];
+            const double det = 1.0 + 2.0 * a * b * h - a * a - b * b - h * h;  // of the Gram matrix
+            const double m0 = (1 - a * a) * e[0] + (a * b - h) * e[1] + (a * h - b) * e[2];
+            const double m1 = (a * b - h) * e[0] + (1 - b * b) * e[1] + (b * h - a) * e[2];
+            const double m2 = (a * h - b) * e[0] + (b * h - a) * e[1] + (1 - h * h) * e[2];
+            if (m0 >= 0.0 && m1 >= 0.0 && m2 >= 0.0) best = std::max(best, (m0 * e[0] + m1 * e[1] + m2 * e[2]) / det);
+        }
+        return best;
+    }
+};
+
+// Which rows come within `cutoff` of each target box (fractional, infinite at open faces)?
+// Returns (rows int32, counts int64): the rows of target 0 in ascending order, then those of target 1, ...
+py::tuple select_rows(const dense<double>& positions, int64_t n, const dense<double>& origin, const dense<double>& inverse,
+                 const dense<double>& lo, const dense<double>& hi, double cutoff) {
+    require(positions.ndim() == 2 && positions.shape(1) == 3 && positions.shape(0) >= n && n >= 0,
+            "positions must be (n, 3) float64");
+    require(n <= std::numeric_limits<int32_t>::max(), "more rows than a 32-bit index holds");
+    require(lo.ndim() == 2 && lo.shape(1) == 3 && hi.ndim() == 2 && hi.shape(1) == 3 && lo.shape(0) == hi.shape(0),
+            "lo and hi must be (targets, 3)");
+    const Frame frame(origin, inverse);
+    const int64_t targets = lo.shape(0);
+    const double* x = positions.data();
+    const double *lower = lo.data(), *upper = hi.data();
+    std::vector<std::vector<int32_t>> found(targets);
+    {
+        py::gil_scoped_release release;
+        // Columns of the inverse are the reciprocal vectors: 1 / |column| is the height of the cell along its normal.
+        double height[3], normal[3][3], reach[3];
+        for (int d = 0; d < 3; ++d) {
+            const double *m = frame.inverse, norm = std::sqrt(m[d] * m[d] + m[3 + d] * m[3 + d] + m[6 + d] * m[6 + d]);
+            height[d] = 1.0 / norm;
+            for (int k = 0; k < 3; ++k) normal[d][k] = m[3 * k + d] / norm;
+            reach[d] = cutoff * norm;
+        }
+        Corner corner;
+        corner.orthogonal = true;
+        for (int d = 0; d < 3; ++d) {
+            const double *p = normal[(d + 1) % 3], *q = normal[(d + 2) % 3];
+            corner.c[d] = p[0] * q[0] + p[1] * q[1] + p[2] * q[2];
+            if (std::abs(corner.c[d]) > 1e-12) corner.orthogonal = false;
+        }
+        const double cutoff2 = cutoff * cutoff;
+        // One pass turns the rows to fractional coordinates; the targets then walk a list that shrinks axis by axis,
+        // because consecutive targets (sorted by brick, then image) share their extent along the first axes.
+        std::vector<double> s(3 * n);
+        for (int64_t i = 0; i < n; ++i) frame.fractional(x + 3 * i, &s[3 * i]);
+        std::vector<int32_t> level[3];
+        std::vector<double> bounds[3];
+        for (int64_t t = 0; t < targets; ++t) {
+            bool fresh = t == 0;
+            for (int d = 0; d < 3; ++d) {
+                const double a = lower[3 * t + d] - reach[d], b = upper[3 * t + d] + reach[d];
+                if (!fresh && bounds[d][0] == a && bounds[d][1] == b) continue;
+                fresh = true;
+                bounds[d] = {a, b};
+                auto& out = level[d];
+                const int64_t size = d == 0 ? n : int64_t(level[d - 1].size());
+                out.resize(size);
+                int64_t count = 0;
+                if (d == 0) {
+                    for (int64_t i = 0; i < n; ++i) {
+                        out[count] = int32_t(i);
+                        count += (s[3 * i] >= a) & (s[3 * i] <= b);
+                    }
+                } else {
+                    const int32_t* in = level[d - 1].data();
+                    for (int64_t k = 0; k < size; ++k) {
+                        const double v = s[3 * int64_t(in[k]) + d];
+                        out[count] = in[k];
+                        count += (v >= a) & (v <= b);
+                    }
+                }
+                out.resize(count);
+            }
+            auto& rows = found[t];
+            rows.reserve(level[2].size());
+            for (const int32_t i : level[2]) {
+                double e[3], g[3];
+                for (int d = 0; d < 3; ++d) {
+                    const double v = s[3 * int64_t(i) + d], below = lower[3 * t + d] - v, above = v - upper[3 * t + d];
+                    g[d] = above > 0.0 ? 1.0 : -1.0;
+                    e[d] = std::max(0.0, std::max(below, above)) * height[d];
+                }
+                if (corner.distance2(e, g) <= cutoff2) rows.push_back(i);
+            }
+        }
+    }
+    int64_t total = 0;
+    for (const auto& rows : found) total += int64_t(rows.size());
+    py::array_t<int32_t> rows(total);
+    py::array_t<int64_t> counts(targets);
+    int64_t at = 0;
+    for (int64_t t = 0; t < targets; ++t) {
+        if (!found[t].empty()) std::memcpy(rows.mutable_data() + at, found[t].data(), found[t].size() * sizeof(int32_t));
+        counts.mutable_data()[t] = int64_t(found[t].size());
+        at += int64_t(found[t].size());
+    }
+    return py::make_tuple(rows, counts);
+}
+
+
+// out[out_first + k] = positions[rows[k]] + shifts[segment of k] for k in [offsets[first], offsets[last]);
+// `out` may be the very array `positions` (ghost rows behind the local ones).
+void pack_positions(const dense<double>& positions, const dense<int32_t>& rows, const dense<int64_t>& offsets,
+                    const dense<double>& shifts, int64_t first, int64_t last, dense<double> out, int64_t out_first) {
+    require(positions.ndim() == 2 && positions.shape(1) == 3 && out.ndim() == 2 && out.shape(1) == 3,
+            "positions and out must be (n, 3) float64");
+    const int64_t segments = offsets.size() - 1;
+    require(segments >= 0 && shifts.size() == 3 * segments && 0 <= first && first <= last && last <= segments,
+            "offsets (segments + 1,) and shifts (segments, 3) do not agree");
+    const int64_t* o = offsets.data();
+    require(o[segments] <= rows.size(), "offsets reach beyond rows");
+    require(out_first >= 0 && out_first + o[last] - o[first] <= out.shape(0), "out has too few rows");
+    const double *x = positions.data(), *shift = shifts.data();
+    const int32_t* r = rows.data();
+    double* y = out.mutable_data() + 3 * out_first;
+    py::gil_scoped_release release;
+    for (int64_t t = first; t < last; ++t) {
+        const double a = shift[3 * t], b = shift[3 * t + 1], c = shift[3 * t + 2];
+        for (int64_t k = o[t]; k < o[t + 1]; ++k, y += 3) {
+            const double* from = x + 3 * int64_t(r[k]);
+            const double p = from[0] + a, q = from[1] + b, w = from[2] + c;
+            y[0] = p, y[1] = q, y[2] = w;
+        }
+    }
+}
+
+template <int64_t bytes>
+void gather_fixed(const char* from, const int32_t* rows, int64_t count, char* to) {
+    for (int64_t k = 0; k < count; ++k) std::memcpy(to + k * bytes, from + int64_t(rows[k]) * bytes, bytes);
+}
+
+struct Block {  // a C-contiguous array of any dtype seen as rows of bytes
+    char* data;
+    int64_t rows, bytes;
+    Block(const py::array& a, bool writable) {
+        require(a.ndim() >= 1 && (a.flags() & py::array::c_style), "the array must be C-contiguous with at least one axis");
+        require(!writable || a.writeable(), "the array is read-only");
+        data = static_cast<char*>(const_cast<void*>(a.data()));
+        rows = a.shape(0);
+        bytes = a.itemsize();
+        for (py::ssize_t d = 1; d < a.ndim(); ++d) bytes *= a.shape(d);
+    }
+};
+
+// out[out_first + k] = array[rows[first + k]] for k < count: any dtype. `out` is either rows of the same size or raw bytes.
+void pack_rows(const py::array& array, const dense<int32_t>& rows, int64_t first, int64_t count, py::array out,
+               int64_t out_first) {
+    const Block from(array, false), to(out, true);
+    require(first >= 0 && count >= 0 && first + count <= rows.size(), "rows out of range");
+    require(to.bytes == from.bytes || to.bytes == 1, "out has rows of another size");
+    require(out_first >= 0 && (out_first + count) * from.bytes <= to.rows * to.bytes, "out has too few rows");
+    const int32_t* r = rows.data() + first;
+    char* y = to.data + out_first * from.bytes;
+    py::gil_scoped_release release;
+    switch (from.bytes) {
+        case 4: return gather_fixed<4>(from.data, r, count, y);
+        case 8: return gather_fixed<8>(from.data, r, count, y);
+        case 12: return gather_fixed<12>(from.data, r, count, y);
+        case 16: return gather_fixed<16>(from.data, r, count, y);
+        case 24: return gather_fixed<24>(from.data, r, count, y);
+        case 48: return gather_fixed<48>(from.data, r, count, y);
+        default:
+            for (int64_t k = 0; k < count; ++k)
+                std::memcpy(y + k * from.bytes, from.data + int64_t(r[k]) * from.bytes, from.bytes);
+    }
+}
+
+// array[rows[first + k]] += values[k] for k < count, in this order; values points to rows of the array's dtype.
+template <class T>
+void add_typed(char* array, const int32_t* rows, int64_t count, const char* values, int64_t width) {
+    T* a = reinterpret_cast<T*>(array);
+    const T* v = reinterpret_cast<const T*>(values);
+    if (width == 1) {
+        for (int64_t k = 0; k < count; ++k) a[rows[k]] += v[k];
+    } else if (width == 3) {
+        for (int64_t k = 0; k < count; ++k)
+            for (int d = 0; d < 3; ++d) a[3 * int64_t(rows[k]) + d] += v[3 * k + d];
+    } else {
+        for (int64_t k = 0; k < count; ++k)
+            for (int64_t d = 0; d < width; ++d) a[width * rows[k] + d] += v[width * k + d];
+    }
+}
+
+void add_rows(py::array array, const dense<int32_t>& rows, int64_t first, int64_t count, const py::array& values,
+              int64_t values_first) {
+    const Block to(array, true), from(values, false);
+    require(first >= 0 && count >= 0 && first + count <= rows.size(), "rows out of range");
+    require(from.bytes == to.bytes || from.bytes == 1, "values has rows of another size");
+    require(values_first >= 0 && (values_first + count) * to.bytes <= from.rows * from.bytes, "values has too few rows");
+    const int32_t* r = rows.data() + first;
+    const char* v = from.data + values_first * to.bytes;
+    const int64_t width = to.bytes / array.itemsize();
+    const char kind = array.dtype().kind();
+    const int64_t size = array.itemsize();
+    if (kind == 'f' && size == 8) return add_typed<double>(to.data, r, count, v, width);
+    if (kind == 'f' && size == 4) return add_typed<float>(to.data, r, count, v, width);
+    if (kind == 'i' && size == 4) return add_typed<int32_t>(to.data, r, count, v, width);
+    if (kind == 'i' && size == 8) return add_typed<int64_t>(to.data, r, count, v, width);
+    throw std::invalid_argument("reverse() adds float64, float32, int32 and int64 arrays only");
+}
+
+int64_t interval(const double* cuts, int64_t cells, double v) {  // largest c with cuts[c] <= v, kept within the cells
+    int64_t lo = 0, hi = cells - 1;
+    while (lo < hi) {
+        const int64_t mid = (lo + hi + 1) / 2;
+        if (cuts[mid] <= v) lo = mid; else hi = mid - 1;
+    }
+    return lo;
+}
+
+// Nested cuts: x cuts (gx + 1,), y cuts (gx, gy + 1), z cuts (gx, gy, gz + 1), fractional.
+struct Cuts {
+    const double *x, *y, *z;
+    int64_t gx, gy, gz;
+    Cuts(const dense<double>& cx, const dense<double>& cy, const dense<double>& cz) {
+        require(cx.ndim() == 1 && cy.ndim() == 2 && cz.ndim() == 3, "cuts must be (gx+1,), (gx, gy+1), (gx, gy, gz+1)");
+        gx = cx.shape(0) - 1, gy = cy.shape(1) - 1, gz = cz.shape(2) - 1;
+        require(gx > 0 && gy > 0 && gz > 0 && cy.shape(0) == gx && cz.shape(0) == gx && cz.shape(1) == gy,
+                "cuts must be (gx+1,), (gx, gy+1), (gx, gy, gz+1)");
+        x = cx.data(), y = cy.data(), z = cz.data();
+    }
+    int32_t owner(const double* s) const {
+        const int64_t i = interval(x, gx, s[0]);
+        const int64_t j = interval(y + i * (gy + 1), gy, s[1]);
+        const int64_t k = interval(z + (i * gy + j) * (gz + 1), gz, s[2]);
+        return int32_t((i * gy + j) * gz + k);
+    }
+};
+
+py::array_t<int32_t> owners(const dense<double>& s, const dense<double>& cx, const dense<double>& cy,
+                            const dense<double>& cz) {
+    require(s.ndim() == 2 && s.shape(1) == 3, "fractional coordinates must be (n, 3) float64");
+    const Cuts cuts(cx, cy, cz);
+    py::array_t<int32_t> out(s.shape(0));
+    int32_t* o = out.mutable_data();
+    const double* v = s.data();
+    const int64_t n = s.shape(0);
+    py::gil_scoped_release release;
+    for (int64_t i = 0; i < n; ++i) o[i] = cuts.owner(v + 3 * i);
+    return out;
+}
+
+// Wraps positions into the cell along its periodic axes, in place, counts the crossings in images, and finds the owner.
+// Returns (owners int32 (n,), first row with a non-finite position or -1).
+py::tuple wrap(dense<double> positions, dense<int32_t> images, const dense<double>& matrix, const dense<double>& origin,
+               const dense<double>& inverse, const dense<bool>& periodic, const dense<double>& cx,
+               const dense<double>& cy, const dense<double>& cz) {
+    require(positions.ndim() == 2 && positions.shape(1) == 3, "positions must be (n, 3) float64");
+    require(images.ndim() == 2 && images.shape(1) == 3 && images.shape(0) == positions.shape(0),
+            "images must be (n, 3) int32");
+    require(matrix.size() == 9 && periodic.size() == 3, "matrix must be (3, 3) and periodic (3,)");
+    const Frame frame(origin, inverse);
+    const Cuts cuts(cx, cy, cz);
+    const int64_t n = positions.shape(0);
+    double* x = positions.mutable_data();
+    int32_t* image = images.mutable_data();
+    const double* m = matrix.data();
+    const bool* p = periodic.data();
+    py::array_t<int32_t> out(n);
+    int32_t* owner = out.mutable_data();
+    int64_t bad = -1;
+    {
+        py::gil_scoped_release release;
+        for (int64_t i = 0; i < n; ++i) {
+            double s[3];
+            frame.fractional(x + 3 * i, s);
+            if (!std::isfinite(s[0] + s[1] + s[2])) {
+                if (bad < 0) bad = i;
+                owner[i] = 0;
+                continue;
+            }
+            // A position just below zero is rounded to exactly one period by the first pass and to zero by the second;
+            // where skewed cells round to and fro for ever, four passes leave it an ulp outside: the edge brick owns it.
+            for (int pass = 0; pass < 4; ++pass) {
+                bool moved = false;
+                for (int d = 0; d < 3; ++d) {
+                    if (!p[d] || (s[d] >= 0.0 && s[d] < 1.0)) continue;
+                    const double turns = std::floor(s[d]);
+                    for (int k = 0; k < 3; ++k) x[3 * i + k] -= turns * m[3 * d + k];
+                    image[3 * i + d] += int32_t(turns);
+                    moved = true;
+                }
+                if (!moved) break;
+                frame.fractional(x + 3 * i, s);
+            }
+            owner[i] = cuts.owner(s);
+        }
+    }
+    return py::make_tuple(out, bad);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_halo, m) {
+    m.doc() = "Row selection, packing and wrapping for the domain decomposition.";
+    m.def("select_rows", &select_rows, py::arg("positions").noconvert(), py::arg("n"), py::arg("origin").noconvert(),
+          py::arg("inverse").noconvert(), py::arg("lo").noconvert(), py::arg("hi").noconvert(), py::arg("cutoff"));
+    m.def("pack_positions", &pack_positions, py::arg("positions").noconvert(), py::arg("rows").noconvert(),
+          py::arg("offsets").noconvert(), py::arg("shifts").noconvert(), py::arg("first"), py::arg("last"),
+          py::arg("out").noconvert(), py::arg("out_first"));
+    m.def("pack_rows", &pack_rows, py::arg("array").noconvert(), py::arg("rows").noconvert(), py::arg("first"),
+          py::arg("count"), py::arg("out").noconvert(), py::arg("out_first"));
+    m.def("add_rows", &add_rows, py::arg("array").noconvert(), py::arg("rows").noconvert(), py::arg("first"),
+          py::arg("count"), py::arg("values").noconvert(), py::arg("values_first"));
+    m.def("owners", &owners, py::arg("s").noconvert(), py::arg("cx").noconvert(), py::arg("cy").noconvert(),
+          py::arg("cz").noconvert());
+    m.def("wrap", &wrap, py::arg("positions").noconvert(), py::arg("images").noconvert(), py::arg("matrix").noconvert(),
+          py::arg("origin").noconvert(), py::arg("inverse").noconvert(), py::arg("periodic").noconvert(),
+          py::arg("cx").noconvert(), py::arg("cy").noconvert(), py::arg("cz").noconvert());
+}
