@@ -1,6 +1,6 @@
 """Everything that knows about ranks."""
 
-from ostwald.parallel.bricks import Bricks, best_grid
+from ostwald.parallel.bricks import Bricks, choose_grid
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
 from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
@@ -12,7 +12,7 @@ __all__ = [
     "CollectiveError",
     "Halo",
     "World",
-    "best_grid",
+    "choose_grid",
     "block_range",
     "from_blocks",
     "launched_size",

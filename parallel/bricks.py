@@ -32,7 +32,7 @@ class Bricks:
         self.fixed_grid = grid is not None
         if grid is None and cuts is not None:
             grid = [np.shape(c)[-1] - 1 for c in cuts]
-        self._set(best_grid(world.size, self.lengths, self.periodic) if grid is None else grid, cuts)
+        self._set(choose_grid(world.size, self.lengths, self.periodic) if grid is None else grid, cuts)
 
     def _set(self, grid, cuts=None):
         grid = np.array(grid, int).reshape(3)
@@ -75,7 +75,7 @@ class Bricks:
     def rebalance(self, s, cost=None, *, tolerance: float = 0.05, min_width=0.0) -> bool:
         """Collective. Moves the cuts so that every brick carries about the same cost; True when they moved.
 
-        s: (n, 3) fractional positions of this rank's atoms, wrapped. cost: what this rank's atoms cost, as a total
+        s: (n, 3) fractional positions of this rank's atoms. cost: what this rank's atoms cost, as a total
         (measured seconds, spread over its atoms) or per atom (n,), e.g. neighbours; None counts atoms. Measured times
         make a run depend on the machine's mood; the other two keep it reproducible.
         Does nothing while max / mean over ranks is within 1 + tolerance. Without a grid set by the user, the grid is
@@ -98,7 +98,8 @@ class Bricks:
         total = load.sum()
         if not total > 0 or load.max() * world.size <= total * (1 + tolerance):
             return False
-        s = np.clip(np.asarray(s, float), 0.0, np.nextafter(1.0, 0.0))
+        s = np.asarray(s, float)
+        s = np.clip(np.where(self.periodic, s - np.floor(s), s), 0.0, np.nextafter(1.0, 0.0))
         grid = self.grid
         if not self.fixed_grid:
             grid = self._grid_of_occupied(s, weight, total)
@@ -126,12 +127,12 @@ class Bricks:
             occupied[axis] = max(1, (histogram > 0.02 * total / bins).sum()) / bins
         lengths = occupied * self.lengths
         periodic = self.periodic & (occupied > 0.9)
-        best = best_grid(self.world.size, lengths, periodic)
+        best = choose_grid(self.world.size, lengths, periodic)
         better = _surface(best, lengths, periodic) < 0.9 * _surface(self.grid, lengths, periodic)
         return np.array(best) if better else self.grid
 
 
-def best_grid(ranks: int, lengths, periodic=(True, True, True)) -> tuple[int, int, int]:
+def choose_grid(ranks: int, lengths, periodic=(True, True, True)) -> tuple[int, int, int]:
     """The factorisation of `ranks` whose bricks have the least surface to exchange; ties cut the last axis least."""
     choices = [
         (x, y, ranks // (x * y))

@@ -78,8 +78,7 @@ class Halo:
                     self._from.append((rank, ghost, ghost + received[rank]))
             ghost += received[rank]
         self._sent_rows, self.nghost = at, ghost
-        self._wired = None
-        self._requests = self._receives = self._sends = ()
+        self._unwire()
         return ghost
 
     def _open_boxes(self):
@@ -152,6 +151,7 @@ class Halo:
         if self._requests or self._to or self._from:
             wiring = (positions.__array_interface__["data"][0], len(positions))
             if wiring != self._wired:
+                self._unwire()
                 self._wire(positions)
                 self._wired = wiring
             prequest = self.world._mpi.Prequest
@@ -172,6 +172,12 @@ class Halo:
         """Second half of forward_positions(): returns when the ghost rows have arrived."""
         if self._requests:
             self.world._mpi.Request.Waitall(self._requests)
+
+    def _unwire(self):
+        for request in self._requests:
+            request.Free()
+        self._requests = self._receives = self._sends = ()
+        self._wired = None
 
     def _wire(self, positions):
         """Makes the persistent requests: receive into the ghost rows themselves, send from a buffer."""
