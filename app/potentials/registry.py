@@ -1,0 +1,64 @@
+"""Which family reads which file.
+
+A family is a module with
+    matches(path, text) -> bool     whether this is its content (text: of the file; None for a directory)
+    read(path, species, precision) -> Potential
+Modules are asked in the order of FAMILIES; a new family is one more name there.
+"""
+
+import difflib
+from importlib import import_module, util
+from pathlib import Path
+
+from ostwald.io.text import read_text
+
+from .base import Potential, PotentialError, check_precision
+
+# those with an unmistakable mark first
+FAMILIES = ("overlay", "zhou", "tersoff", "stillinger_weber", "eam")
+
+
+def families():
+    """The modules of the families, in the order in which they are asked."""
+    names = (f"{__package__}.{name}" for name in FAMILIES)
+    return [import_module(name) for name in names if util.find_spec(name)]
+
+
+def load(path, species=None, precision="double") -> Potential:
+    """Reads a potential, its family decided by content and suffix.
+
+    path: a file or directory; or "zhou:Ni-Al", metals of the analytic Zhou-Johnson-Wadley set (2004).
+    species: chemical symbol of each type of atom; None: those of the file, in its order.
+    precision: "double", or "mixed" (float pair arithmetic, double sums).
+    PotentialError: one sentence naming the file, and the line where there is one.
+    """
+    check_precision(precision)
+    if species is not None:
+        species = (species,) if isinstance(species, str) else tuple(species)
+        if not species:
+            raise PotentialError("no species given", path)
+    name = str(path)
+    place = Path(path)
+    if not place.exists():
+        for family in families():
+            if getattr(family, "matches_name", lambda name: False)(name):
+                return family.read(name, species, precision)
+        near = difflib.get_close_matches(place.name, _names_in(place.parent), n=1)
+        raise PotentialError("no such file" + (f"; did you mean {near[0]}?" if near else ""), path)
+    try:
+        text = None if place.is_dir() else read_text(place)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise PotentialError(f"cannot be read: {reason}", path) from error
+    for family in families():
+        if family.matches(place, text):
+            return family.read(place, species, precision)
+    what = "this directory" if text is None else "this file"
+    raise PotentialError(f"{what} is no potential of a known family ({', '.join(FAMILIES)})", path)
+
+
+def _names_in(folder: Path):
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []
