@@ -11,7 +11,7 @@ PRECISIONS = ("double", "mixed")
 
 
 class PotentialError(ValueError):
-    """A potential that cannot be read or used, in one sentence that names the file and, where there is one, the line."""
+    """A potential that cannot be read or used, in one sentence naming the file and, where there is one, the line."""
 
     def __init__(self, message: str, path=None, line: int | None = None):
         where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
@@ -96,11 +96,11 @@ class Potential:
         """
         raise NotImplementedError
 
-    def ase(self):
-        """An ASE calculator of this potential."""
+    def ase(self, skin=1.0, threads=1):
+        """An ASE calculator of this potential; skin (Å) of its neighbour list."""
         from .calculator import OstwaldCalculator
 
-        return OstwaldCalculator(self)
+        return OstwaldCalculator(self, skin, threads)
 
 
 def check_precision(precision: str, path=None) -> str:

@@ -76,5 +76,5 @@ def read(path, species=None, precision="double") -> StillingerWeber:
         other = values[i, k, j]
         strength, other_strength = get["lambda"] * get["epsilon"], other[column["lambda"]] * other[column["epsilon"]]
         if strength != other_strength or (strength and get["cos theta0"] != other[column["cos theta0"]]):
-            fail(index, f"lambda epsilon or cos theta0 differ from line {lines[i, k, j]}, which is of the same triplets")
+            fail(index, f"lambda epsilon or cos theta0 differ from line {lines[i, k, j]}, of the same triplets")
     return StillingerWeber([entries.element(name) for name in names], values, precision, path)
