@@ -1,6 +1,7 @@
 """Builds the C++17 kernels: every app/kernels/<name>.cpp becomes the module ostwald.app.kernels._<name>.
 
-OSTWALD_MARCH chooses the target of -march (default: native); OSTWALD_OPENMP=0 builds without threads.
+OSTWALD_MARCH chooses the target of -march (default: native); OSTWALD_OPENMP=0 builds without threads;
+OSTWALD_KERNELS=0 leaves the kernels out: the installer compiles them in place, on all cores (build_ext --inplace -j).
 """
 
 import os
@@ -16,6 +17,8 @@ flags = ["-O3", f"-march={march}", "-fno-math-errno", "-fno-trapping-math", "-ff
 flags += ["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"]
 headers = sorted(str(p.relative_to(HERE)) for p in (HERE / "app/kernels").glob("*.hpp"))
 
+sources = sorted((HERE / "app/kernels").glob("*.cpp")) if os.environ.get("OSTWALD_KERNELS", "1") != "0" else []
+
 setup(
     ext_modules=[
         Pybind11Extension(
@@ -26,7 +29,7 @@ setup(
             extra_compile_args=flags,
             extra_link_args=["-fopenmp"] if openmp else [],
         )
-        for source in sorted((HERE / "app/kernels").glob("*.cpp"))
+        for source in sources
     ],
     cmdclass={"build_ext": build_ext},
 )

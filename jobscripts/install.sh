@@ -234,7 +234,7 @@ build_kernels() {
     "$PY" setup.py build_ext --inplace -j "$JOBS" $force
     printf '%s\n' "$FLAGS" >build/kernels.flags
 }
-install_ostwald() { pip install --no-deps --no-build-isolation -e .; }
+install_ostwald() { OSTWALD_KERNELS=0 pip install --no-deps --no-build-isolation -e .; }
 
 install_torch() {
     local index=${OSTWALD_TORCH_INDEX:-https://download.pytorch.org/whl/cpu} extra=
@@ -344,14 +344,16 @@ COMPILE="look for the first error in the log; the MPI, HDF5 and PETSc must belon
 step venv "$PYTHON_KEY" "give a complete Python: OSTWALD_PYTHON" create_venv
 step build-tools "$(declare -f mpi_library) $PYTHON_KEY $STACK_KEY $(pins numpy cython pkgconfig setuptools wheel packaging pybind11 mpi4py)" "$NETWORK" install_build_tools
 behind h5py "$PYTHON_KEY $STACK_KEY $(pins h5py numpy mpi4py) $(declare -f wheel build_h5py)" "$COMPILE" install_h5py
+if [ -n "$FULL" ]; then
+    behind petsc4py "$PYTHON_KEY $STACK_KEY $PETSC $PETSC_VERSION ${PETSC_ARCH:-} $(pins numpy) $(declare -f wheel build_petsc4py)" "$COMPILE" install_petsc4py
+fi
 step packages "$PYTHON_KEY $(pins ase matplotlib rich)" "$NETWORK" install_packages
 step kernels "$FLAGS $(cat app/kernels/*.[ch]pp setup.py 2>/dev/null | digest)" "$COMPILE" build_kernels
 step ostwald "$PYTHON_KEY $(cat setup.cfg setup.py pyproject.toml | digest)" "$COMPILE" install_ostwald
 if [ -n "$FULL" ]; then
-    step torch "$PYTHON_KEY $(pins torch) ${OSTWALD_TORCH_INDEX:-}" "$NETWORK" install_torch
-    behind petsc4py "$PYTHON_KEY $STACK_KEY $PETSC $PETSC_VERSION ${PETSC_ARCH:-} $(pins numpy) $(declare -f wheel build_petsc4py)" "$COMPILE" install_petsc4py
-    step horovod "$PYTHON_KEY $STACK_KEY $(pins horovod torch) $(declare -f wheel build_horovod)" "$COMPILE" install_horovod
     step tools "$PYTHON_KEY $(pins pytest pytest-mpi pytest-timeout hypothesis scipy MDAnalysis ruff)" "$NETWORK" install_tools
+    step torch "$PYTHON_KEY $(pins torch) ${OSTWALD_TORCH_INDEX:-}" "$NETWORK" install_torch
+    step horovod "$PYTHON_KEY $STACK_KEY $(pins horovod torch) $(declare -f wheel build_horovod)" "$COMPILE" install_horovod
 fi
 for job in "${BACKGROUND[@]}"; do wait "$job"; done
 step "check-$WHAT" "$(find "$STAMPS" -type f ! -name 'check-*' -exec cat {} + | sort | digest)" "the packages do not work together; see the log" check
