@@ -32,7 +32,7 @@ def world():
 def mpirun():
     """Starts a program on its own ranks: mpirun(2, "-m", "mpi4py", "x.py", cwd=..., timeout=120) -> CompletedProcess.
 
-    The arguments go to this Python; output is text. The variables of an MPI that this process itself runs under are left out, because
+    The arguments go to this Python; output is text. The variables of an MPI that this process runs under are left out:
     an mpirun that inherits them believes to be a part of that job. With wait=False the Popen is returned instead.
     """
     own = ("PMIX_", "PMI_", "ORTE_", "OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_APP", "OMPI_FIRST", "OMPI_NUM_", "OMPI_FILE")
