@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
+
 from ostwald.app.kernels import _pair
 from ostwald.io.text import read_text, write_text
 
@@ -26,8 +27,8 @@ class EamTables:
     """Tables of an embedded-atom potential.
 
     species (N,); numbers (N,) atomic; masses (N,) amu; constants (N,) Å and lattices (N,), as the file says them;
-    embed (N, nrho): F(k drho), eV; density (N, N, nr) or (N, 1, nr): [a, b] what an atom of species a contributes at one
-    of species b, at r = k dr (one column where it is the same for all b); pair (N, N, nr): r φ(r), eV Å; cutoff Å.
+    embed (N, nrho): F(k drho), eV; density (N, N, nr) or (N, 1, nr): [a, b] what an atom of species a contributes at
+    one of species b, at r = k dr (one column where it is the same for all b); pair (N, N, nr): r φ(r), eV Å; cutoff Å.
     """
 
     species: tuple[str, ...]
@@ -62,7 +63,7 @@ class EamTables:
 
 
 def cubics(values) -> np.ndarray:
-    """Coefficients (..., n, 4) of ((c0 p + c1) p + c2) p + c3, p in [0, 1] from each knot of values (..., n) to the next.
+    """Coefficients (..., n, 4) of ((c0 p + c1) p + c2) p + c3, p in [0, 1] from each knot of values (..., n) on.
 
     Slopes at the knots are five-point differences, three-point beside the ends and two-point at them.
     """
@@ -85,7 +86,7 @@ def cubics(values) -> np.ndarray:
 
 
 class Eam(Potential):
-    """An embedded-atom potential. tables: EamTables, whose species become the potential's; precision double or mixed."""
+    """An embedded-atom potential. tables: EamTables, whose species become the potential's."""
 
     family = "eam"
     list_style = "half"
@@ -129,11 +130,13 @@ class Eam(Potential):
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def matches(path, head_text: str) -> bool:
-    """Whether a file that starts with head_text (a few thousand characters) is setfl or funcfl."""
+def matches(path, text) -> bool:
+    """Whether this is setfl, eam/fs or funcfl, by suffix or by its head; text None: a directory."""
+    if text is None:
+        return False
     if PurePath(str(path).removesuffix(".gz")).suffix.lower() in (".eam", ".alloy", ".fs", ".setfl", ".funcfl"):
         return True
-    lines = head_text.splitlines()
+    lines = text[:4000].splitlines()
     return _is_setfl(lines) or _is_funcfl(lines)
 
 
@@ -237,7 +240,8 @@ def _read_funcfl(source: Lines) -> EamTables:
     from ase.data import chemical_symbols
 
     source.skip(1)
-    number, mass, constant, lattice = source.record("atomic number, mass, lattice constant, lattice", int, float, float, str)
+    what = "atomic number, mass, lattice constant, lattice"
+    number, mass, constant, lattice = source.record(what, int, float, float, str)
     if not 0 < number < len(chemical_symbols):
         source.fail(f"{number} is no atomic number")
     if not mass > 0:
@@ -270,7 +274,8 @@ def write_setfl(path, tables: EamTables, comment: str = "") -> None:
     head = [*comment.splitlines(), "", "", ""][:3]
     n = len(tables.species)
     nrho, nr = tables.embed.shape[-1], tables.density.shape[-1]
-    out = [*head, f"{n} {' '.join(tables.species)}", f"{nrho} {tables.drho:.17g} {nr} {tables.dr:.17g} {tables.cutoff:.17g}"]
+    grid = f"{nrho} {tables.drho:.17g} {nr} {tables.dr:.17g} {tables.cutoff:.17g}"
+    out = [*head, f"{n} {' '.join(tables.species)}", grid]
 
     def numbers(values):
         out.extend(" ".join(f"{v:.16e}" for v in values[k : k + 5]) for k in range(0, len(values), 5))

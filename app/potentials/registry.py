@@ -15,7 +15,7 @@ from ostwald.io.text import read_text
 from .base import Potential, PotentialError, check_precision
 
 # those with an unmistakable mark first
-FAMILIES = ("overlay", "zhou", "tersoff", "stillinger_weber", "eam")
+FAMILIES = ("overlay", "zhou", "tersoff", "stillinger_weber", "lennard_jones", "zbl", "eam")
 
 
 def families():

@@ -54,7 +54,7 @@ class Lines:
         return words
 
     def record(self, what: str, *kinds):
-        """One line of values of these kinds (int, float or str); further words are ignored, a missing last str is ''."""
+        """One line of values of these kinds (int, float or str); further words are ignored, a missing last is ''."""
         words = self.words(what)
         if len(words) == len(kinds) - 1 and kinds[-1] is str:
             words.append("")
