@@ -1,0 +1,350 @@
+"""Atomic structures in the formats that people have: one dataclass, read_structure, write_structure, convert.
+
+| format | file names | |
+| --- | --- | --- |
+| lammps-data | data.*, *.data, *.lmp, *.lammps | io/lammps_data.py |
+| lammps-dump | dump.*, *.dump, *.lammpstrj | io/lammps_dump.py |
+| extxyz | *.xyz, *.extxyz | io/extxyz.py |
+| h5md | *.h5md, *.h5 | io/h5md.py |
+| ase | everything else that ASE knows | |
+
+All of them also with .gz at the end, except h5md.
+"""
+
+import gzip
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+
+class StructureError(ValueError):
+    """A structure file cannot be read or written; one sentence that names the file, and the line where there is one."""
+
+
+@dataclass
+class Structure:
+    """Atoms in a cell.
+
+    positions (n, 3) Å; matrix (3, 3) Å, rows a, b, c; origin (3,) Å; periodic (3,) bool.
+    species: the chemical symbols (or type labels); types (n,) int32: index into species.
+    velocities (n, 3) Å/ps; ids (n,) int64: the file's own numbers; images (n, 3) int32: unwrapped = positions + images @ matrix;
+    masses (len(species),) amu; arrays: whatever else the file had per atom; info: what it had per frame (step, time, ...).
+    """
+
+    positions: np.ndarray
+    matrix: np.ndarray
+    species: tuple
+    types: np.ndarray
+    origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    periodic: np.ndarray = field(default_factory=lambda: np.ones(3, bool))
+    velocities: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    images: np.ndarray | None = None
+    masses: np.ndarray | None = None
+    arrays: dict = field(default_factory=dict)
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.positions = np.ascontiguousarray(self.positions, float).reshape(-1, 3)
+        self.matrix = np.ascontiguousarray(self.matrix, float).reshape(3, 3)
+        self.origin = np.array(self.origin, float).reshape(3)
+        self.periodic = np.array(np.broadcast_to(self.periodic, 3), bool)
+        self.types = np.ascontiguousarray(self.types, np.int32)
+        self.species = tuple(self.species)
+
+    def __len__(self):
+        return len(self.positions)
+
+    @property
+    def symbols(self) -> np.ndarray:
+        """(n,) str: the species of each atom."""
+        return np.array(self.species, dtype=str)[self.types] if len(self) else np.empty(0, "U1")
+
+    def to_ase(self):
+        """The same as ase.Atoms (velocities in ASE's units; the origin becomes ASE's celldisp)."""
+        import ase
+        from ase import units
+
+        symbols = self.symbols
+        known = set(self.species[t] for t in np.unique(self.types)) <= set(ase.data.chemical_symbols)
+        atoms = ase.Atoms(
+            symbols=symbols if known else None,
+            numbers=None if known else self.types + 1,
+            positions=self.positions,
+            cell=self.matrix,
+            pbc=self.periodic,
+            celldisp=self.origin,
+            info=dict(self.info),
+        )
+        if self.masses is not None:
+            atoms.set_masses(self.masses[self.types])
+        if self.velocities is not None:
+            atoms.set_velocities(self.velocities / (1000 * units.fs))
+        for name, array in self.arrays.items():
+            atoms.set_array(name, np.asarray(array))
+        for name in ("ids", "images"):
+            if getattr(self, name) is not None:
+                atoms.set_array({"ids": "id", "images": "image"}[name], getattr(self, name))
+        return atoms
+
+    @classmethod
+    def from_ase(cls, atoms) -> "Structure":
+        """From ase.Atoms. A cell without volume gets a box around the atoms on its open axes."""
+        from ase import units
+        from ase.geometry import complete_cell
+
+        names, types = species_of(np.array(atoms.get_chemical_symbols(), dtype=str))
+        arrays = {k: v.copy() for k, v in atoms.arrays.items() if k not in ("numbers", "positions", "momenta", "masses", "tags")}
+        if atoms.has("tags") and np.any(atoms.get_tags()):
+            arrays["tags"] = atoms.get_tags()
+        if atoms.calc is not None:
+            for key, name in (("forces", "forces"), ("energies", "energies")):
+                if key in getattr(atoms.calc, "results", {}):
+                    arrays[name] = np.array(atoms.calc.results[key])
+        matrix, origin = np.array(atoms.cell), np.array(atoms.get_celldisp()).reshape(3)
+        lengths = np.linalg.norm(matrix, axis=1)
+        if np.any(lengths < 1e-10) or abs(np.linalg.det(matrix)) < 1e-10:
+            if np.any(atoms.pbc & (lengths < 1e-10)):
+                raise StructureError("a periodic axis has no cell vector")
+            matrix, origin = _box_around(atoms.positions, matrix, lengths, complete_cell)
+        masses = None
+        if atoms.has("masses"):
+            all_masses = atoms.get_masses()
+            masses = np.array([all_masses[types == t].mean() for t in range(len(names))])
+        return cls(
+            positions=atoms.positions.copy(),
+            matrix=matrix,
+            origin=origin,
+            periodic=atoms.pbc,
+            species=names,
+            types=types,
+            velocities=atoms.get_velocities() * (1000 * units.fs) if atoms.has("momenta") else None,
+            ids=arrays.pop("id").astype(np.int64) if "id" in arrays else None,
+            images=arrays.pop("image").astype(np.int32) if "image" in arrays else None,
+            masses=masses,
+            arrays=arrays,
+            info=dict(atoms.info),
+        )
+
+
+def species_of(symbols) -> tuple[tuple, np.ndarray]:
+    """(n,) words -> the different ones in the order of their first appearance, and (n,) int32 indices into them."""
+    names, first, inverse = np.unique(symbols, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    texts = [n.decode() if isinstance(n, bytes) else str(n) for n in names[order]]
+    return tuple(texts), rank[inverse.ravel()]
+
+
+def with_species(structure: Structure, species) -> Structure:
+    """The same atoms with types as indices into `species`; StructureError where one of its species is not in the list."""
+    index = {name: k for k, name in enumerate(species)}
+    present = np.unique(structure.types)
+    missing = [structure.species[t] for t in present if structure.species[t] not in index]
+    if missing:
+        raise StructureError(f"species {', '.join(missing)} is not among {', '.join(species)}")
+    table = np.array([index.get(name, -1) for name in structure.species], np.int32)
+    masses = structure.masses
+    if masses is not None:
+        known = dict(zip(structure.species, masses))
+        masses = np.array([known[s] for s in species]) if all(s in known for s in species) else None
+    return replace(structure, species=tuple(species), types=table[structure.types], masses=masses)
+
+
+# --- files
+
+
+def format_of(path, writing: bool = False) -> str:
+    """The format of a file, from its name and, where that says nothing, from its first lines."""
+    path = Path(path)
+    name = path.name.lower()
+    name = name[:-3] if name.endswith(".gz") else name
+    suffix = Path(name).suffix
+    if suffix in (".h5md", ".h5", ".hdf5"):
+        return "h5md"
+    if suffix in (".xyz", ".extxyz"):
+        return "extxyz"
+    if suffix in (".lmp", ".lammps", ".data") or name.startswith("data."):
+        return "lammps-data"
+    if suffix in (".dump", ".lammpstrj") or name.startswith("dump."):
+        return "lammps-dump"
+    if not writing and path.is_file():
+        with _opened(path) as file:
+            head = file.read(4096)
+        if head.startswith(b"\x89HDF"):
+            return "h5md"
+        if head.startswith(b"ITEM:"):
+            return "lammps-dump"
+        if re.search(rb"^\s*\d+\s+atoms\s*$", head, re.M) and re.search(rb"xlo\s+xhi", head):
+            return "lammps-data"
+        if re.match(rb"\s*\d+\s*\n.*Properties=", head):
+            return "extxyz"
+    return "ase"
+
+
+def iterate_structures(path, format: str | None = None, **options) -> Iterator[Structure]:
+    """The frames of a file one after another, one in memory at a time where the format allows it."""
+    path = Path(path)
+    format = format or format_of(path)
+    try:
+        if not path.exists():
+            raise StructureError(f"{path}: no such file")
+        if format == "lammps-data":
+            from ostwald.io.lammps_data import read
+
+            yield read(path, **options)
+        elif format == "lammps-dump":
+            from ostwald.io.lammps_dump import frames
+
+            yield from frames(path, **options)
+        elif format == "extxyz":
+            from ostwald.io.extxyz import frames
+
+            yield from frames(path, **options)
+        elif format == "h5md":
+            from ostwald.io.h5md import frames
+
+            yield from frames(path, **options)
+        else:
+            import ase.io
+
+            try:
+                for atoms in ase.io.iread(str(path), index=":", **options):
+                    yield Structure.from_ase(atoms)
+            except StructureError as error:
+                raise StructureError(f"{path}: {error}") from None
+            except Exception as error:  # whatever a reader of ASE stumbles over
+                raise StructureError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
+    except OSError as error:
+        raise StructureError(f"{path}: {error.strerror or error}") from error
+    except StructureError:
+        raise
+    except ValueError as error:
+        raise StructureError(str(error)) from error
+
+
+def read_structure(path, index: int = -1, world=None, format: str | None = None, **options) -> Structure:
+    """Frame `index` (negative: from the end) of a file. With a world it is collective: rank 0 reads, all ranks get it.
+
+    format: one of the table above, where the name does not tell. options go to the format's reader; species=(...) names
+    the types of a LAMMPS file. StructureError names file and line.
+    """
+    result = error = None
+    if world is None or world.root:
+        try:
+            result = _frame(path, index, format, options)
+        except (StructureError, OSError) as caught:
+            error = caught
+    if world is None:
+        if error:
+            raise error
+        return result
+    world.agree(error)
+    return world.bcast(result)
+
+
+def _frame(path, index, format, options):
+    format = format or format_of(path)
+    if format in ("extxyz", "lammps-dump", "h5md"):
+        options = dict(options, index=index)
+        found = list(iterate_structures(path, format, **options))
+        if found:
+            return found[0]
+    else:
+        found = list(iterate_structures(path, format, **options))
+        if -len(found) <= index < len(found):
+            return found[index]
+    raise StructureError(f"{path}: has no frame {index}")
+
+
+def write_structure(path, structure: Structure, format: str | None = None, **options) -> None:
+    """Writes one structure (or a list of them, in formats with frames); the file appears whole or not at all."""
+    structures = [structure] if isinstance(structure, Structure) else structure
+    _write(path, iter(structures), format or format_of(path, writing=True), options)
+
+
+def convert(source, target, index: int | None = None, *, format: str | None = None, to: str | None = None, **options) -> int:
+    """Copies all frames (or frame `index`) of a file into another format; the number of frames that were written.
+
+    A target that holds one frame only gets the last. options go to the reader (species=...).
+    """
+    to = to or format_of(target, writing=True)
+    if index is not None or to == "lammps-data":
+        structures = iter([read_structure(source, -1 if index is None else index, format=format, **options)])
+    else:
+        structures = iterate_structures(source, format, **options)
+    return _write(target, structures, to, {})
+
+
+def _write(path, structures, format, options) -> int:
+    path = Path(path)
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: ASE goes by it
+    count = 0
+
+    def counted():
+        nonlocal count
+        for structure in structures:
+            count += 1
+            yield structure
+
+    try:
+        if format == "h5md":
+            from ostwald.io.h5md import write_frames
+
+            write_frames(part, counted(), **options)
+        elif format == "ase":
+            import ase.io
+
+            try:
+                ase.io.write(str(part), [s.to_ase() for s in counted()], **options)
+            except StructureError:
+                raise
+            except Exception as error:
+                raise StructureError(f"{path}: ASE cannot write it ({type(error).__name__}: {error})") from error
+        else:
+            if format == "lammps-data":
+                from ostwald.io.lammps_data import formatted
+            elif format == "lammps-dump":
+                from ostwald.io.lammps_dump import formatted
+            elif format == "extxyz":
+                from ostwald.io.extxyz import formatted
+            else:
+                raise StructureError(f"{path}: '{format}' is not a format that is written here")
+            with _opened(part, "wb") as file:
+                for structure in counted():
+                    if format == "lammps-data" and count > 1:
+                        raise StructureError(f"{path}: a LAMMPS data file holds one frame")
+                    file.write(formatted(structure, **options))
+        if count == 0:
+            raise StructureError(f"{path}: no frame to write")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StructureError(f"{path}: {error.strerror or error}") from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return count
+
+
+def _opened(path, mode="rb"):
+    return gzip.open(path, mode) if Path(path).suffix == ".gz" else open(path, mode)
+
+
+def _box_around(positions, matrix, lengths, complete_cell):
+    matrix = np.array(matrix, float)
+    matrix[lengths < 1e-10] = 0
+    full = complete_cell(matrix)
+    s = positions @ np.linalg.inv(full)
+    low, high = (s.min(axis=0), s.max(axis=0)) if len(s) else (np.zeros(3), np.ones(3))
+    origin = np.zeros(3)
+    for axis in np.flatnonzero(lengths < 1e-10):
+        margin = 1.0 / np.linalg.norm(full[axis])  # 1 Å to either side
+        origin += (low[axis] - margin) * full[axis]
+        full[axis] *= high[axis] - low[axis] + 2 * margin
+    return full, origin
