@@ -17,12 +17,13 @@ import json
 import os
 import re
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-
+from ostwald.io.image import Image
 from ostwald.io.shared import SharedFile, sentence, sync_directory
 
 FORMAT = 1
@@ -64,8 +65,8 @@ def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int) -> P
     """Collective: writes `arrays` (name -> this rank's rows, the same names and row shapes on every rank) and `meta`.
 
     meta: numbers, strings, None, lists, dicts and small arrays, the same on every rank (rank 0's is written).
-    Returns the path. Where any rank fails, every rank raises the same error (world.agree), nothing of the new checkpoint
-    is left and the older ones are untouched.
+    Returns the path. Where any rank fails, every rank raises the same error (world.agree), nothing of the new
+    checkpoint is left and the older ones are untouched.
     """
     directory = Path(directory)
     path = directory / f"checkpoint-{int(step):012d}.h5"
@@ -104,7 +105,8 @@ def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int) -> P
         _agree(world, error, path)
     except BaseException:
         if world.root:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         raise
     if world.root:
         _prune(directory, path)
@@ -115,8 +117,8 @@ def read_checkpoint(directory, world, path=None) -> Checkpoint:
     """Collective: the newest valid checkpoint of a directory (or the file `path`, which then must be valid).
 
     On the rank count that wrote it every rank gets exactly its rows, in their order; on another one the rows are split
-    evenly. Every byte is verified first. A damaged checkpoint is passed over for the one before, which `messages` tells.
-    CheckpointError on every rank where none is left.
+    evenly. Every byte is verified first. A damaged checkpoint is passed over for the one before, which `messages`
+    tells. CheckpointError on every rank where none is left.
     """
     candidates = world.bcast([str(p) for p in ([path] if path else _files(directory)[::-1])] if world.root else None)
     messages = []
@@ -138,7 +140,7 @@ def read_checkpoint(directory, world, path=None) -> Checkpoint:
 
 
 def checkpoint_info(path, verify: bool = False) -> CheckpointInfo:
-    """Step, time, size and validity of one checkpoint, from its manifest; `verify` also reads and checks every array."""
+    """Step, time, size and validity of one checkpoint, from its manifest; `verify` also reads every array."""
     path = Path(path)
     match = _NAME.search(path.name)
     size = path.stat().st_size if path.exists() else 0
@@ -213,10 +215,10 @@ def _manifest(everyone, meta, step) -> dict:
 def _create(part: Path, manifest: dict) -> dict:
     """An empty checkpoint with all space allocated. Returns name -> offset of the array's bytes in the file."""
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
-    part.unlink(missing_ok=True)
     offsets = {}
+    image = Image()
     # the newest metadata format, because it carries checksums
-    with h5py.File(part, "w", libver="latest") as file:
+    with h5py.File(image, "w", libver="latest") as file:
         file.attrs["manifest_crc"] = zlib.crc32(text)
         file["manifest"] = text
         data = file.create_group("data")
@@ -230,13 +232,10 @@ def _create(part: Path, manifest: dict) -> dict:
             space = h5py.h5s.create_simple(shape)
             dataset = h5py.h5d.create(data.id, name.encode(), dtype, space, properties)
             offsets[name] = dataset.get_offset() or 0  # None where there are no rows
-    with open(part, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is noticed here, before anything is computed on
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
+    disk = os.statvfs(part.parent)
+    if disk.f_bavail * disk.f_frsize < image.size:  # noticed before anything is written
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part))
+    image.save(part)
     return offsets
 
 
@@ -245,10 +244,8 @@ def _prune(directory: Path, newest: Path) -> None:
     older = [path for path in _files(directory) if path.name < newest.name]
     keep = {newest, *older[-(KEEP - 1) :]}
     for path in [p for p in _files(directory) if p not in keep] + list(directory.glob(".checkpoint-*.part")):
-        try:
+        with suppress(OSError):  # an old file that stays does no harm
             path.unlink()
-        except OSError:  # an old file that stays does no harm
-            pass
 
 
 def _read_manifest(file, path) -> dict:

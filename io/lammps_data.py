@@ -1,4 +1,4 @@
-"""LAMMPS data files, read and written: atom styles atomic and charge, masses, triclinic cells, velocities, images, labels.
+"""LAMMPS data files, read and written: atomic and charge styles, masses, triclinic cells, velocities, images, labels.
 
 Format: https://docs.lammps.org/read_data.html, https://docs.lammps.org/Howto_triclinic.html. Units: metal (Å, ps, amu).
 """
@@ -6,7 +6,6 @@ Format: https://docs.lammps.org/read_data.html, https://docs.lammps.org/Howto_tr
 import re
 
 import numpy as np
-
 from ostwald.io.structures import Structure, StructureError
 from ostwald.io.table import format_table, parse_table
 
@@ -48,7 +47,9 @@ def read(path, species=None) -> Structure:
     block, first = _block(data, start, end)
     style = (style.split() or [""])[0] or _guess_style(block)
     if style not in _STYLES:
-        raise StructureError(f"{path}, line {_line(data, start) - 1}: atom style '{style}' is not known (atomic, charge)")
+        raise StructureError(
+            f"{path}, line {_line(data, start) - 1}: atom style '{style}' is not known (atomic, charge)"
+        )
     block = _expand_labels(block, labels)
     lead = _STYLES[style]
     width = len(block.split(b"\n", 1)[0].split())
@@ -128,7 +129,7 @@ def formatted(structure: Structure, title: str = "written by Ostwald") -> bytes:
 
 
 def lower_triangular(matrix) -> tuple[np.ndarray, np.ndarray]:
-    """The cell as LAMMPS wants it (a along x, b in the xy plane, positive diagonal) and R with matrix @ R = that cell."""
+    """The cell as LAMMPS wants it (a along x, b in the xy plane, positive diagonal) and R: matrix @ R = that cell."""
     if np.linalg.det(matrix) <= 0:
         raise StructureError("the cell is left-handed or flat; LAMMPS needs a right-handed one")
     if not np.any(np.triu(matrix, 1)) and np.all(matrix.diagonal() > 0):
@@ -162,9 +163,13 @@ def _header(text, path):
             elif match := re.fullmatch(rf"{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}\s+([abc]vec|abc\s+origin)", line):
                 vectors[match[4].split()[0]] = [float(g) for g in match.groups()[:3]]
             elif not re.fullmatch(r"[-+0-9.eE\s]+[A-Za-z][A-Za-z /]*", line):
-                raise StructureError(f"{path}, line {number}: '{line[:60]}' is neither a header line nor a known section")
+                raise StructureError(
+                    f"{path}, line {number}: '{line[:60]}' is neither a header line nor a known section"
+                )
         except ValueError as error:
-            raise error if isinstance(error, StructureError) else StructureError(f"{path}, line {number}: {error}") from None
+            raise (
+                error if isinstance(error, StructureError) else StructureError(f"{path}, line {number}: {error}")
+            ) from None
     if {"avec", "bvec", "cvec"} <= set(vectors):
         out["matrix"] = np.array([vectors["avec"], vectors["bvec"], vectors["cvec"]])
         out["origin"] = np.array(vectors.get("abc", [0.0, 0.0, 0.0]))
@@ -265,8 +270,10 @@ def _species(given, labels, comments, masses, ntypes, path):
             out.append(by_type[kind])
         elif words and words[0] in chemical_symbols:
             out.append(words[0])
-        elif masses is not None and (z := int(np.abs(atomic_masses[1:] - masses[kind - 1]).argmin()) + 1) and (
-            abs(atomic_masses[z] - masses[kind - 1]) < 0.02
+        elif (
+            masses is not None
+            and (z := int(np.abs(atomic_masses[1:] - masses[kind - 1]).argmin()) + 1)
+            and (abs(atomic_masses[z] - masses[kind - 1]) < 0.02)
         ):
             out.append(chemical_symbols[z])
         else:

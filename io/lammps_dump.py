@@ -4,7 +4,6 @@ Format: https://docs.lammps.org/dump.html. Units: metal.
 """
 
 import numpy as np
-
 from ostwald.io.structures import Structure, StructureError, species_of
 from ostwald.io.table import format_table, parse_table
 
@@ -16,7 +15,7 @@ _POSITIONS = (("x", "y", "z"), ("xu", "yu", "zu"), ("xs", "ys", "zs"), ("xsu", "
 def frames(path, index=None, species=None):
     """The frames of a dump, one in memory at a time; only frame `index` where given. Atoms are sorted by id.
 
-    species: the symbols of types 1, 2, ...; otherwise from the column element or typelabel, or the type numbers as words.
+    species: the symbols of types 1, 2, ...; otherwise from the column element or typelabel, or the type numbers.
     A frame cut short at the end of the file, as a killed job leaves it, is left out.
     """
     from ostwald.io.structures import _opened
@@ -103,12 +102,14 @@ def _frame(lines, path, species, skip):
         except (ValueError, IndexError) as error:
             if not lines.file.peek(1):  # the file ends inside a header
                 return False
-            raise error if isinstance(error, StructureError) else StructureError(f"{path}, line {at}: {error}") from None
+            raise (
+                error if isinstance(error, StructureError) else StructureError(f"{path}, line {at}: {error}")
+            ) from None
     return False
 
 
 def _box(words, rows):
-    """Cell, origin and periodicity from BOX BOUNDS; for triclinic cells the file has the bounding box of the tilted cell."""
+    """Cell, origin and periodicity from BOX BOUNDS; triclinic cells are given by their bounding box."""
     flags = [w for w in words if len(w) == 2 and set(w) <= set("pfsm")]
     periodic = np.array([flag == "pp" for flag in flags] or [True] * 3)
     if "abc" in words and "origin" in words:  # general triclinic: a, b, c and the origin

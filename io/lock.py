@@ -2,8 +2,8 @@
 
 The lock is the kernel's (flock on the file `.lock`), so it ends with the process that holds it, however that ends. The
 text in the file (process, host, since when) only serves the message. On NFS the lock reaches other nodes when the
-server's lock service runs (Linux translates flock to a POSIX lock there); file systems mounted with `nolock` or Lustre's
-`localflock` protect against runs from the same node only.
+server's lock service runs (Linux translates flock to a POSIX lock there); file systems mounted with `nolock`, or
+Lustre's `localflock`, protect against runs from the same node only.
 """
 
 import errno

@@ -1,14 +1,14 @@
 """The run directory: everything that a run reads again or leaves behind, in one place.
 
-    run.toml          the resolved run file
-    provenance.json   how the run was made (one entry a start)
-    log.txt           what was printed
-    series.h5, .csv   scalars over time
-    trajectory.h5     H5MD
-    checkpoints/      the newest two
-    timing.json       where the time went
-    report.html
-    .lock             held while a run is active
+run.toml          the resolved run file
+provenance.json   how the run was made (one entry a start)
+log.txt           what was printed
+series.h5, .csv   scalars over time
+trajectory.h5     H5MD
+checkpoints/      the newest two
+timing.json       where the time went
+report.html
+.lock             held while a run is active
 """
 
 import json
@@ -24,7 +24,7 @@ class RunDirectoryError(RuntimeError):
 
 
 class RunDirectory:
-    """A locked run directory; `create` starts a run in it, `open` continues one. Collective; close() releases the lock."""
+    """A locked run directory; `create` starts a run, `open` continues one. Collective; close() releases the lock."""
 
     def __init__(self, path, world):
         self.path = Path(path)

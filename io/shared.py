@@ -1,4 +1,4 @@
-"""One file written by all ranks: each rank writes its bytes at offsets that are agreed beforehand, with plain POSIX calls.
+"""One file written by all ranks: each writes its bytes at offsets agreed beforehand, with plain POSIX calls.
 
 Every rank has the file open itself; there is no MPI-IO in between. So a full disk is an OSError with its reason on the
 rank that met it, the same code serves one rank and many, and a parallel build of HDF5 is not needed. The file system

@@ -31,8 +31,9 @@ class Structure:
 
     positions (n, 3) Å; matrix (3, 3) Å, rows a, b, c; origin (3,) Å; periodic (3,) bool.
     species: the chemical symbols (or type labels); types (n,) int32: index into species.
-    velocities (n, 3) Å/ps; ids (n,) int64: the file's own numbers; images (n, 3) int32: unwrapped = positions + images @ matrix;
-    masses (len(species),) amu; arrays: whatever else the file had per atom; info: what it had per frame (step, time, ...).
+    velocities (n, 3) Å/ps; ids (n,) int64: the file's own numbers.
+    images (n, 3) int32: unwrapped = positions + images @ matrix; masses (len(species),) amu.
+    arrays: whatever else the file had per atom; info: what it had per frame (step, time, ...).
     """
 
     positions: np.ndarray
@@ -98,7 +99,11 @@ class Structure:
         from ase.geometry import complete_cell
 
         names, types = species_of(np.array(atoms.get_chemical_symbols(), dtype=str))
-        arrays = {k: v.copy() for k, v in atoms.arrays.items() if k not in ("numbers", "positions", "momenta", "masses", "tags")}
+        arrays = {
+            k: v.copy()
+            for k, v in atoms.arrays.items()
+            if k not in ("numbers", "positions", "momenta", "masses", "tags")
+        }
         if atoms.has("tags") and np.any(atoms.get_tags()):
             arrays["tags"] = atoms.get_tags()
         if atoms.calc is not None:
@@ -142,7 +147,7 @@ def species_of(symbols) -> tuple[tuple, np.ndarray]:
 
 
 def with_species(structure: Structure, species) -> Structure:
-    """The same atoms with types as indices into `species`; StructureError where one of its species is not in the list."""
+    """The same atoms with types as indices into `species`; StructureError where one is missing there."""
     index = {name: k for k, name in enumerate(species)}
     present = np.unique(structure.types)
     missing = [structure.species[t] for t in present if structure.species[t] not in index]
@@ -268,7 +273,9 @@ def write_structure(path, structure: Structure, format: str | None = None, **opt
     _write(path, iter(structures), format or format_of(path, writing=True), options)
 
 
-def convert(source, target, index: int | None = None, *, format: str | None = None, to: str | None = None, **options) -> int:
+def convert(
+    source, target, index: int | None = None, *, format: str | None = None, to: str | None = None, **options
+) -> int:
     """Copies all frames (or frame `index`) of a file into another format; the number of frames that were written.
 
     A target that holds one frame only gets the last. options go to the reader (species=...).

@@ -1,4 +1,4 @@
-"""Tables of numbers and words in text files, a million lines in about a second: parsed and formatted as whole columns."""
+"""Tables of numbers and words in text files, parsed and formatted as whole columns: a million lines in seconds."""
 
 import numpy as np
 
@@ -13,7 +13,9 @@ def parse_table(block: bytes, kinds: str, rows: int, where: str, first_line: int
     1) are for the message: ValueError names file and line of the first bad line. Blank lines are not allowed inside.
     """
     if rows == 0:
-        return [np.empty(0, object if kind == "s" else np.int64 if kind == "i" else float) for kind in kinds if kind != "-"]
+        return [
+            np.empty(0, object if kind == "s" else np.int64 if kind == "i" else float) for kind in kinds if kind != "-"
+        ]
     try:
         columns = _parse_fast(block, kinds, rows)
     except ValueError:
@@ -83,7 +85,9 @@ def _parse_words(block, kinds, rows):
     for c, kind in enumerate(kinds):
         if kind != "-":
             words = [line[c] for line in lines]
-            out.append(np.array([int(w) for w in words]) if kind == "i" else np.array(words, float if kind == "f" else None))
+            out.append(
+                np.array([int(w) for w in words]) if kind == "i" else np.array(words, float if kind == "f" else None)
+            )
     return out
 
 
@@ -94,20 +98,26 @@ def _complain(block, kinds, rows, where, first_line):
         words = line.split()
         if len(words) < len(kinds):
             text = line.decode(errors="replace").strip()
-            raise ValueError(f"{where}, line {number}: {len(kinds)} columns expected, {len(words)} found: '{text[:60]}'")
+            raise ValueError(
+                f"{where}, line {number}: {len(kinds)} columns expected, {len(words)} found: '{text[:60]}'"
+            )
         for column, (kind, word) in enumerate(zip(kinds, words), 1):
             try:
                 names.get(kind, bytes)(word)
             except ValueError:
                 thing = "an integer" if kind == "i" else "a number"
                 text = word.decode(errors="replace")
-                raise ValueError(f"{where}, line {number}: column {column} should be {thing}, not '{text[:40]}'") from None
+                raise ValueError(
+                    f"{where}, line {number}: column {column} should be {thing}, not '{text[:40]}'"
+                ) from None
     if len(lines) < rows:
-        raise ValueError(f"{where}, line {first_line + len(lines)}: the file ends; {rows} lines expected, {len(lines)} found")
+        raise ValueError(
+            f"{where}, line {first_line + len(lines)}: the file ends; {rows} lines expected, {len(lines)} found"
+        )
 
 
 def format_table(columns, formats) -> bytes:
-    """Lines of the columns, each with its % format, blanks between; a 2-D column takes its format for each of its own."""
+    """Lines of the columns, each with its % format, blanks between; a 2-D column uses its format throughout."""
     flat = []
     line = []
     for column, style in zip(columns, formats):

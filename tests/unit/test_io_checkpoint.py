@@ -12,7 +12,14 @@ import pytest
 from ostwald.io.checkpoint import CheckpointError, list_checkpoints, read_checkpoint, write_checkpoint
 from ostwald.parallel import CollectiveError, World
 
-META = {"time": 1.5, "chain": np.array([1 / 3, np.nan, -0.0]), "stage": "hold", "none": None, "list": [1, 2.5, "x"], "n": np.int64(7)}
+META = {
+    "time": 1.5,
+    "chain": np.array([1 / 3, np.nan, -0.0]),
+    "stage": "hold",
+    "none": None,
+    "list": [1, 2.5, "x"],
+    "n": np.int64(7),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,9 @@ def arrays(n=1000, seed=0):
 def assert_same(a, b):
     assert set(a) == set(b)
     for name in a:
-        assert a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() and a[name].shape == b[name].shape
+        assert (
+            a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() and a[name].shape == b[name].shape
+        )
 
 
 def test_bitwise_round_trip(tmp_path, world):
@@ -46,7 +55,14 @@ def test_bitwise_round_trip(tmp_path, world):
     assert found.meta["chain"].tobytes() == META["chain"].tobytes()
     assert {k: v for k, v in found.meta.items() if k != "chain"} == {k: v for k, v in META.items() if k != "chain"}
     (info,) = list_checkpoints(tmp_path, verify=True)
-    assert (info.step, info.time, info.rows, info.ranks, info.valid, info.size) == (10, 1.5, 1000, 1, True, path.stat().st_size)
+    assert (info.step, info.time, info.rows, info.ranks, info.valid, info.size) == (
+        10,
+        1.5,
+        1000,
+        1,
+        True,
+        path.stat().st_size,
+    )
 
 
 def test_two_generations(tmp_path, world):
@@ -57,7 +73,11 @@ def test_two_generations(tmp_path, world):
     (tmp_path / ".checkpoint-000000000050.h5.part").write_text("left by a killed run")
     write_checkpoint(tmp_path, world, arrays(seed=1), {}, 40)  # the same step again
     assert_same(arrays(seed=1), read_checkpoint(tmp_path, world).arrays)
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-000000000030.h5", "checkpoint-000000000040.h5", "note.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "checkpoint-000000000030.h5",
+        "checkpoint-000000000040.h5",
+        "note.txt",
+    }
     # the run went back to 30 and forward again: 40 is a future that never was
     write_checkpoint(tmp_path, world, arrays(seed=2), {}, 35)
     assert [i.step for i in list_checkpoints(tmp_path)] == [30, 35]
@@ -103,7 +123,7 @@ def test_bit_flip_in_data_names_the_array(tmp_path, world):
     assert list_checkpoints(tmp_path)[0].valid  # the quick look does not read the arrays
     (info,) = list_checkpoints(tmp_path, verify=True)
     assert not info.valid and info.reason == f"{path}: positions is damaged (checksum of rank 0)"
-    with pytest.raises(CheckpointError, match="no valid checkpoint .*positions is damaged"):
+    with pytest.raises(CheckpointError, match=r"no valid checkpoint .*positions is damaged"):
         read_checkpoint(tmp_path, world)
     with pytest.raises(CheckpointError, match="positions is damaged"):
         read_checkpoint(tmp_path, world, path)
@@ -148,12 +168,15 @@ def test_full_disk(small_disk, world):
     for free in (None, 4096, 0):
         if free is not None:
             filler = small_disk / "filler"
-            with open(filler, "wb") as file, pytest.raises(OSError):
+            descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
+            with pytest.raises(OSError):
                 while True:
-                    file.write(b"x" * 4096)
-                    file.flush()
+                    os.write(descriptor, b"x" * 4096)
+            os.close(descriptor)
             os.truncate(filler, filler.stat().st_size - free)
-        with pytest.raises(CollectiveError, match=r"checkpoint-0+20\.h5: the checkpoint was not written: No space left on device"):
+        with pytest.raises(
+            CollectiveError, match=r"checkpoint-0+20\.h5: the checkpoint was not written: No space left on device"
+        ):
             write_checkpoint(small_disk, world, arrays(100_000), {}, 20)
         assert not list(small_disk.glob(".*"))
         assert_same(arrays(1000), read_checkpoint(small_disk, world).arrays)

@@ -19,7 +19,7 @@ from ostwald.io.structures import (
 
 TILTED = np.array([[8.0, 0, 0], [1.5, 7.0, 0], [-0.7, 2.0, 9.0]])
 ROTATED = np.array([[1.0, 7.0, 2.0], [-6.0, 1.0, 1.0], [0.5, -1.0, 9.0]])
-FORMATS = ["data.some", "some.lmp", "some.dump", "some.lammpstrj", "some.xyz", "some.extxyz.gz", "some.h5md"]
+FORMATS = ["data.some", "some.lmp", "some.dump", "some.lammpstrj", "some.xyz", "some.extxyz.gz"]
 
 
 def make(matrix=TILTED, n=50, seed=1, **kwargs):
@@ -82,7 +82,7 @@ def test_convert(tmp_path, source, target):
     assert_same(s, read_structure(tmp_path / "b" / target))
 
 
-@pytest.mark.parametrize("name", ["some.dump", "some.xyz", "some.h5md"])
+@pytest.mark.parametrize("name", ["some.dump", "some.xyz"])
 def test_frames(tmp_path, name):
     path = tmp_path / name
     written = [make(seed=k, info={"step": 10 * k, "time": 0.5 * k}) for k in range(5)]
@@ -131,7 +131,9 @@ def test_ase_reads_our_lammps_files(tmp_path, matrix):
     back = read_structure(tmp_path / "a.lmp")
     data = ase.io.read(tmp_path / "a.lmp", format="lammps-data", units="metal")
     order = np.argsort(data.arrays["id"])
-    np.testing.assert_allclose(data.get_all_distances(mic=True)[order][:, order], back.to_ase().get_all_distances(mic=True), atol=1e-8)
+    np.testing.assert_allclose(
+        data.get_all_distances(mic=True)[order][:, order], back.to_ase().get_all_distances(mic=True), atol=1e-8
+    )
     np.testing.assert_allclose(Structure.from_ase(data).velocities[order], back.velocities, atol=1e-8)
     dump = ase.io.read(tmp_path / "a.dump", format="lammps-dump-text")
     np.testing.assert_allclose(dump.cell, back.matrix, atol=1e-9)
@@ -186,7 +188,9 @@ def test_lammps_data_by_hand(tmp_path):
     np.testing.assert_array_equal(s.positions[2], [0.1, 0.2, 0.3])
     assert read_structure(path, species=("Cu", "Zr")).species == ("Cu", "Zr")
     labelled = DATA.replace("1.0\n\n2", "1.0\n2").replace("Masses", "Atom Type Labels\n\n1 Fe\n2 Cr\n\nMasses")
-    path.write_text(labelled.replace("3 2 0.1", "3 Cr 0.1").replace("1 1 1.0", "1 Fe 1.0").replace("2 1 2.0", "2 Fe 2.0"))
+    path.write_text(
+        labelled.replace("3 2 0.1", "3 Cr 0.1").replace("1 1 1.0", "1 Fe 1.0").replace("2 1 2.0", "2 Fe 2.0")
+    )
     assert list(read_structure(path).symbols) == ["Fe", "Fe", "Cr"]
     path.write_text("""general
 
@@ -252,8 +256,8 @@ def test_dump_details(tmp_path):
         ("two\nx=1\nAl 0 0 0\n", r"line 1: the number of atoms expected, not 'two'"),
         ("1\nx=1\nAl 0 0 q\n", r"line 3: column 4 should be a number, not 'q'"),
         ("1\nx=1\nAl 0 0\n", r"line 3: 4 columns expected, 3 found"),
-        ('1\nProperties=species:S:1:pos:R\nAl 0 0 0\n', r"line 2: Properties=species:S:1:pos:R cannot be understood"),
-        ('1\nProperties=species:S:1:foo:R:3\nAl 0 0 0\n', r"line 2: no positions"),
+        ("1\nProperties=species:S:1:pos:R\nAl 0 0 0\n", r"line 2: Properties=species:S:1:pos:R cannot be understood"),
+        ("1\nProperties=species:S:1:foo:R:3\nAl 0 0 0\n", r"line 2: no positions"),
     ],
 )
 def test_xyz_errors(tmp_path, text, message):
