@@ -116,7 +116,7 @@ class System:
         timers = world.timers
         with timers("neighbour"):
             if self.balance == "dynamic" and world.size > 1 and self.builds and self.builds % self.balance_every == 0:
-                spent = timers.total("force") + timers.total("neighbour")
+                spent = timers.seconds("force") + timers.seconds("neighbour")
                 self.bricks.rebalance(cell.fractional(atoms.positions[: atoms.n]), (spent - self._cost_mark))
                 self._cost_mark = spent
             elif self.balance != "none" and world.size > 1 and self.builds == 0:

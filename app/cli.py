@@ -1,0 +1,83 @@
+"""The command line: ostwald run | resume | check | info | convert | bench | report.
+
+Only the standard library is imported here, so that help and usage errors answer at once; a command imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+EXIT_USAGE = 2
+EXIT_RESUME = 85
+"""A job that stopped early, with a checkpoint, and asks to be resumed."""
+
+
+def parser() -> argparse.ArgumentParser:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        release = version("ostwald")
+    except PackageNotFoundError:
+        release = "(not installed)"
+    top = argparse.ArgumentParser(
+        prog="ostwald",
+        description="From the melt to the microstructure: MPI-parallel molecular dynamics with trained potentials, "
+        "phase field, and their networks.",
+        epilog="On several ranks: mpirun -n N ostwald run FILE. Exit status 85: stopped early with a checkpoint, resume it.",
+    )
+    top.add_argument("--version", action="version", version=f"ostwald {release}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a job", description="Run the job of a run file in its own directory.")
+    run.add_argument("file", help="run file (TOML)")
+    run.add_argument("--directory", "-d", help="run directory (default: [job] directory, else runs/<name of the run file>)")
+    run.add_argument("--force", action="store_true", help="replace an existing run directory")
+
+    resume = commands.add_parser("resume", help="continue a run directory from its last checkpoint")
+    resume.add_argument("directory", help="run directory")
+    resume.add_argument("--walltime", help="new limit of the wall time, such as 2h30m")
+
+    check = commands.add_parser("check", help="validate a run file; tell decomposition, memory and time without running")
+    check.add_argument("file", help="run file (TOML)")
+    check.add_argument("--ranks", type=int, default=None, help="number of ranks to plan for (default: those it runs on)")
+
+    info = commands.add_parser("info", help="what a file or run directory holds")
+    info.add_argument("path", nargs="+", help="potential, structure, trajectory, checkpoint, time series or run directory")
+
+    convert = commands.add_parser("convert", help="convert structures and trajectories between formats")
+    convert.add_argument("source")
+    convert.add_argument("target")
+    convert.add_argument("--index", default=None, help="frame or slice of the source, as in ASE (default: all frames)")
+
+    bench = commands.add_parser("bench", help="measure the speed of this machine and build")
+    bench.add_argument("what", choices=["md"], help="what to measure")
+    bench.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
+    bench.add_argument("--atoms", type=int, default=32000, help="about this many atoms (default 32000)")
+    bench.add_argument("--steps", type=int, default=100, help="timed steps of one repeat (default 100)")
+    bench.add_argument("--repeat", type=int, default=3, help="repeats; minimum and median are reported (default 3)")
+    bench.add_argument("--precision", choices=["double", "mixed"], action="append", help="default: both")
+    bench.add_argument("--potential", action="append", default=[], help="potential file to time too (repeatable)")
+    bench.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+    report = commands.add_parser("report", help="write the report page of a run directory")
+    report.add_argument("directory")
+    report.add_argument("--output", "-o", help="HTML file (default: DIRECTORY/report.html)")
+    return top
+
+
+def main(arguments=None) -> int:
+    """Runs one command; returns the exit status."""
+    top = parser()
+    given = top.parse_args(arguments)
+    if given.command is None:
+        top.print_help()
+        return 0
+    from ostwald.app import commands
+    from ostwald.parallel import run_collectively
+
+    return run_collectively(lambda: getattr(commands, given.command)(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

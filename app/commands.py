@@ -1,0 +1,103 @@
+"""What each command does once it is asked for (the command line itself: cli.py)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from ostwald.app.runfile import RunFileError, load_toml, nearest, parse_duration
+from ostwald.parallel import CollectiveError, World, require_one_mpi
+
+KINDS = ("md",)
+
+
+def job_module(raw: dict, path):
+    """The module that runs the kind of job that a run file names."""
+    kind = raw.get("job", {}).get("kind") if isinstance(raw.get("job"), dict) else None
+    if kind is None:
+        raise RunFileError(f"{path}: [job] kind is required; known: {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise RunFileError(f"{path}: [job] kind: '{kind}' is not known{nearest(kind, KINDS)}")
+    from ostwald.app.jobs import md
+
+    return md
+
+
+def _module_for(world, path):
+    """The job module of a run file, read once; the same error on every rank."""
+    kind, problem = None, None
+    if world.root:
+        try:
+            kind = load_toml(path)
+            job_module(kind, path)
+        except RunFileError as error:
+            problem = error
+    world.agree(problem)
+    return job_module(world.bcast(kind), path)
+
+
+def run(given) -> int:
+    world = World()
+    require_one_mpi(world)
+    return _module_for(world, given.file).run(world, given.file, given.directory, given.force)
+
+
+def resume(given) -> int:
+    world = World()
+    require_one_mpi(world)
+    walltime = None
+    if given.walltime:
+        try:
+            walltime = parse_duration(given.walltime)
+        except ValueError:
+            raise CollectiveError(f"--walltime takes a duration such as 2h30m, not {given.walltime!r}") from None
+    from ostwald.io.rundirectory import RunDirectory
+
+    directory = RunDirectory.open(world, given.directory)
+    return _module_for(world, directory.run_file).resume(world, given.directory, walltime)
+
+
+def check(given) -> int:
+    world = World()
+    return _module_for(world, given.file).check(world, given.file, given.ranks)
+
+
+def bench(given) -> int:
+    world = World()
+    from ostwald.app.jobs import bench_md
+
+    return bench_md.bench(world, given)
+
+
+def report(given) -> int:
+    from ostwald.app.report import write_report
+
+    target = write_report(given.directory, given.output)
+    print(target)
+    return 0
+
+
+def convert(given) -> int:
+    from ostwald.io.structures import convert
+
+    print(convert(given.source, given.target, given.index))
+    return 0
+
+
+def info(given) -> int:
+    from ostwald.app.info import describe
+
+    status = 0
+    for path in given.path:
+        try:
+            print(describe(path))
+        except (OSError, ValueError) as error:
+            print(f"ostwald: {error}", file=sys.stderr)
+            status = 1
+    return status
+
+
+def write_json(path, figures):
+    """For `--json`: figures of a bench."""
+    Path(path).write_text(json.dumps(figures, indent=1) + "\n")

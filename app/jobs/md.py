@@ -1,0 +1,363 @@
+"""The molecular-dynamics job: stages of integration or minimisation with everything that is written on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+
+import numpy as np
+
+from ostwald.app import dynamics
+from ostwald.app.atoms.system import System
+from ostwald.app.atoms.units import GPA
+from ostwald.app.jobs import md_setup, timing
+from ostwald.app.jobs.md_schema import TABLES
+from ostwald.app.jobs.progress import Progress
+from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
+from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
+from ostwald.io.rundirectory import RunDirectory
+from ostwald.io.timeseries import TimeSeries
+
+EXIT_RESUME = 85
+STOP_EVERY = 10
+"""Steps between the collective tests for signals, wall time and due checkpoints."""
+STOP_MARGIN = 30.0
+"""Seconds kept before the wall-time limit for the last checkpoint, on top of what the last one took."""
+
+COLUMNS = {
+    "temperature": "K",
+    "potential_energy": "eV",
+    "kinetic_energy": "eV",
+    "conserved": "eV",
+    "enthalpy": "eV",
+    "pressure": "GPa",
+    **{f"pressure_{k}": "GPa" for k in ("xx", "yy", "zz", "yz", "xz", "xy")},
+    **{f"cell_{v}{k}": "angstrom" for v in "abc" for k in "xyz"},
+    "volume": "angstrom3",
+    "density": "g cm-3",
+    "atom_steps_per_second": "s-1",
+}
+
+
+class Stopped(Exception):
+    """The job ended early with a checkpoint."""
+
+
+class MolecularDynamics:
+    """A molecular-dynamics job on this rank.
+
+    values: the validated run file. directory: RunDirectory. system: System.
+    """
+
+    def __init__(self, world, values, directory, system, *, position=None):
+        self.world, self.values, self.directory, self.system = world, values, directory, system
+        position = position or {}
+        self.stage = position.get("stage", 0)
+        self.stage_step = position.get("stage_step", 0)
+        self.step = position.get("step", 0)
+        self.time = position.get("time", 0.0)
+        self.wall_before = position.get("wall", 0.0)
+        self.rows = position.get("rows", 0)
+        self.frames = position.get("frames", 0)
+        self.integrator_state = position.get("integrator")
+        self.resumed = bool(position)
+        self.integrator = None
+        self.signal = 0
+        self.started = time.monotonic()
+        self.first_step = self.step
+        self.simulated = 0.0
+        self.last_checkpoint = time.monotonic()
+        self.checkpoint_seconds = 0.0
+        self.row_mark = (time.monotonic(), self.step)
+        self.analysis = md_setup.make_analysis(values, system)
+        columns = dict(COLUMNS)
+        if self.analysis:
+            columns.update(self.analysis.columns)
+        self.series = TimeSeries(world, directory, columns, resume_step=self.step if self.resumed else None)
+        self.trajectory = md_setup.make_trajectory(world, values, directory, system, self.step if self.resumed else None)
+        self.steps = [md_setup.stage_steps(s) for s in values["stage"]]
+        self.progress = Progress(world, sum(self.steps), done=self.step)
+
+    # ---- the run ----------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Runs what is left. 0 when done, EXIT_RESUME when stopped early with a checkpoint."""
+        old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+        try:
+            while self.stage < len(self.values["stage"]):
+                self._run_stage(self.values["stage"][self.stage])
+                self.stage, self.stage_step, self.integrator_state = self.stage + 1, 0, None
+            self.write_checkpoint()
+            status = 0
+        except Stopped as reason:
+            self.world.log(f"{reason}; checkpoint at step {self.step}. To go on: ostwald resume {self.directory.path}")
+            status = EXIT_RESUME
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+            self.progress.close()
+        self._finish(status)
+        return status
+
+    def _on_signal(self, number, _frame):
+        self.signal = number
+
+    def _run_stage(self, stage):
+        world, system = self.world, self.system
+        label = stage["name"] or stage["ensemble"]
+        total = self.steps[self.stage]
+        md_setup.freeze(system, stage)
+        if self.stage_step == 0:
+            md_setup.start_stage(system, stage, self.values["job"]["seed"], self.stage)
+            world.log(f"stage {self.stage + 1} of {len(self.values['stage'])}, {label}: {md_setup.describe_stage(stage, total)}")
+        if system.builds == 0:
+            system.update()
+        if stage["ensemble"] == "minimise":
+            return self._minimise(stage)
+        self.integrator = integrator = md_setup.make_integrator(system, stage, total, self.values["job"]["seed"], self.stage)
+        if self.integrator_state is not None:
+            integrator.restore(self.integrator_state)
+        system.compute(energy=True, virial=True)
+        dt = stage["timestep"]
+        if self.stage_step == 0:
+            dynamics.check_timestep(system, dt)
+            if self.step == 0:
+                self._observe(row=True, frame=True, analyse=True)
+        timers, v = world.timers, self.values
+        series_every, log_every = v["series"]["every"], v["log"]["every"]
+        frame_every, analysis_every = v["trajectory"]["every"], v["analysis"]["every"]
+        limits_every = v["limits"]["every"]
+        while self.stage_step < total:
+            step = self.step + 1
+            last = self.stage_step + 1 == total
+            row = step % series_every == 0 or last or step % log_every == 0
+            frame = bool(frame_every) and step % frame_every == 0
+            analyse = bool(analysis_every) and step % analysis_every == 0
+            row = row or analyse
+            with timers("integrate"):
+                integrator.first_half(system, self.stage_step)
+            system.update()
+            system.compute(energy=row, virial=row or integrator.needs_virial)
+            with timers("integrate"):
+                integrator.second_half(system, self.stage_step)
+                if stage["remove_momentum"] and step % stage["remove_momentum"] == 0:
+                    dynamics.remove_momentum(system)
+            self.step, self.stage_step = step, self.stage_step + 1
+            self.time += dt
+            self.simulated += dt
+            if step % limits_every == 0:
+                self._guard()
+            if row or frame or analyse:
+                self._observe(row, frame, analyse)
+            if step % STOP_EVERY == 0:
+                self._service(last)
+
+    def _minimise(self, stage):
+        world, system = self.world, self.system
+        target = np.zeros(6)
+        if stage["stress"] is not None:
+            target[:] = stage["stress"]
+        elif stage["pressure"] is not None:
+            pressure = stage["pressure"]
+            target[:3] = pressure[-1] if isinstance(pressure, tuple) else pressure
+        outcome = dynamics.minimise(
+            system,
+            method=stage["method"],
+            force_tolerance=stage["force_tolerance"],
+            max_steps=stage["steps"],
+            cell=stage["cell"] if stage["relax_cell"] else None,
+            stress=target,
+            stress_tolerance=stage["stress_tolerance"],
+            report=lambda k, e, f, s: k % self.values["log"]["every"] == 0
+            and world.log(f"  iteration {k}: energy {e:.8g} eV, largest force {f:.3g} eV/Å, stress error {s:.3g} GPa"),
+        )
+        self.step += outcome.steps
+        self.stage_step = outcome.steps
+        world.log(f"  {outcome.describe()}")
+        self.integrator = None
+        system.atoms.velocities[:] = 0.0
+        system.compute(energy=True, virial=True)
+        self._observe(row=True, frame=bool(self.values["trajectory"]["every"]), analyse=self.analysis is not None)
+
+    # ---- what is written --------------------------------------------------------------------------------------
+
+    def scalars(self) -> dict[str, float]:
+        """The thermodynamic state: one reduction over ranks."""
+        world, system = self.world, self.system
+        packed = np.concatenate([[system.energy], system.virial, system.local_kinetic_tensor()])
+        packed = world.allreduce(packed)
+        energy, virial, kinetic = float(packed[0]), packed[1:7], packed[7:]
+        cell = system.cell
+        e_kin = 0.5 * float(kinetic[:3].sum())
+        pressure = GPA * (kinetic + virial) / cell.volume
+        mean = float(pressure[:3].mean())
+        extended = self.integrator.conserved(system) if self.integrator else 0.0
+        now, mark = time.monotonic(), self.row_mark
+        self.row_mark = (now, self.step)
+        result = dict(
+            temperature=2 * e_kin / (system.degrees_of_freedom * 8.617333262e-5),
+            potential_energy=energy,
+            kinetic_energy=e_kin,
+            conserved=energy + e_kin + extended,
+            enthalpy=energy + e_kin + mean / GPA * cell.volume,
+            pressure=mean,
+            volume=cell.volume,
+            density=system.density(),
+            atom_steps_per_second=system.total * (self.step - mark[1]) / max(now - mark[0], 1e-9),
+        )
+        result.update(zip((f"pressure_{k}" for k in ("xx", "yy", "zz", "yz", "xz", "xy")), map(float, pressure)))
+        result.update(zip((f"cell_{v}{k}" for v in "abc" for k in "xyz"), map(float, cell.matrix.ravel())))
+        return result
+
+    def _observe(self, row, frame, analyse):
+        world, system, timers = self.world, self.system, self.world.timers
+        labels = None
+        extra = {}
+        if self.analysis and (analyse or (frame and self.values["trajectory"]["structure"])):
+            with timers("analysis"):
+                extra, labels = self.analysis.measure(system)
+        if row:
+            values = self.scalars()
+            if not math.isfinite(values["potential_energy"]):
+                self._guard()
+            with timers("output"):
+                self.series.append(self.step, self.time, {**values, **extra})
+                self.rows += 1
+            if self.step % self.values["log"]["every"] == 0 or self.step == 0 or self.stage_step == self.steps[self.stage]:
+                self._log_line(values, extra)
+        if frame and self.trajectory:
+            with timers("output"):
+                self.trajectory.append(self.step, self.time, system, labels)
+                self.frames += 1
+
+    def _log_line(self, v, extra):
+        text = (
+            f"step {self.step:>9}  {self.time:10.4f} ps  T {v['temperature']:8.2f} K  E_pot {v['potential_energy'] / self.system.total:11.6f}"
+            f"  conserved {v['conserved'] / self.system.total:11.6f} eV/atom  p {v['pressure']:8.4f} GPa"
+            f"  ρ {v['density']:7.4f} g/cm³"
+        )
+        text += "".join(f"  {name.replace('_', ' ')} {value:.4f}" for name, value in extra.items() if name == "solid_fraction")
+        self.progress.line(text + f"  {v['atom_steps_per_second']:.3g} atom-steps/s", self.step)
+
+    def _guard(self):
+        """Raises on the first atom that is lost or on its way: step, id, rank."""
+        limits = self.values["limits"]
+        trouble = dynamics.diagnose(self.system, limits["temperature"])
+        if trouble:
+            raise dynamics.Unstable(
+                f"step {self.step}: {trouble}. The last checkpoint stays: {self.directory.path / 'checkpoints'}"
+            )
+
+    def _service(self, last):
+        """Signals, wall time, due checkpoints: decided together."""
+        world = self.world
+        elapsed = time.monotonic() - self.started
+        limit = self.values["job"]["walltime"]
+        late = limit is not None and elapsed > limit - STOP_MARGIN - 2 * self.checkpoint_seconds
+        late = late and (limit > 2 * STOP_MARGIN or elapsed > limit)
+        checkpoint = self.values["checkpoint"]
+        due = time.monotonic() - self.last_checkpoint > checkpoint["interval"]
+        flags = world.allreduce(np.array([float(self.signal), float(late), float(due)]), op="max")
+        self.progress.update(self.step)
+        stop = flags[0] or flags[1]
+        every = checkpoint["every"]
+        crossed = bool(every) and self.step // every != (self.step - STOP_EVERY) // every
+        if stop or flags[2] or crossed:
+            self.write_checkpoint()
+        if stop:
+            name = signal.Signals(int(flags[0])).name if flags[0] else "the wall-time limit is near"
+            raise Stopped(f"stopped: {name}")
+
+    def write_checkpoint(self):
+        """The whole state, so that `resume` goes on as if nothing had happened."""
+        world, system = self.world, self.system
+        begun = time.monotonic()
+        with world.timers("output"):
+            arrays, meta = system.checkpoint()
+            integrator = {}
+            if self.integrator is not None and self.stage < len(self.steps):
+                integrator = {k: np.asarray(v).tolist() for k, v in self.integrator.state().items()}
+            meta = dict(
+                system=meta,
+                job=dict(
+                    stage=self.stage,
+                    stage_step=self.stage_step,
+                    step=self.step,
+                    time=self.time,
+                    wall=self.wall_before + time.monotonic() - self.started,
+                    rows=self.rows,
+                    frames=self.frames,
+                    integrator=integrator or None,
+                ),
+                potential=system.potential.hash,
+            )
+            write_checkpoint(self.directory.checkpoints, world, arrays, meta, self.step)
+        self.last_checkpoint = time.monotonic()
+        self.checkpoint_seconds = self.last_checkpoint - begun
+
+    def _finish(self, status):
+        world = self.world
+        wall = time.monotonic() - self.started
+        figures = timing.summary(world, self.system, wall, self.step - self.first_step, self.simulated)
+        figures["total_wall_seconds"] = self.wall_before + wall
+        figures["total_steps"] = self.step
+        figures["finished"] = status == 0
+        figures["checkpoint_seconds"] = self.checkpoint_seconds
+        world.log("\n" + timing.table(figures))
+        self.series.close()
+        if self.trajectory:
+            self.trajectory.close()
+        if world.root:
+            self.directory.write_text("timing.json", json.dumps(figures, indent=1))
+
+
+# ---- entry points -------------------------------------------------------------------------------------------------
+
+
+def prepare(world, path) -> dict:
+    """Values of a run file, read on one rank and checked; RunFileError on every rank."""
+    values, problem = None, None
+    if world.root:
+        try:
+            values = validate(load_toml(path), TABLES, path)
+        except RunFileError as error:
+            problem = error
+    world.agree(problem)
+    return world.bcast(values)
+
+
+def run(world, path, directory=None, force=False) -> int:
+    """Starts the job of a run file."""
+    values = prepare(world, path)
+    where = RunDirectory.choose(path, directory or values["job"]["directory"])
+    RunDirectory.check_free(world, where, force)
+    system = md_setup.build_system(world, values, path)
+    target = RunDirectory.create(world, where, dumps(values), force=force)
+    with target.opened(world):
+        md_setup.announce(world, values, system)
+        return MolecularDynamics(world, values, target, system).run()
+
+
+def resume(world, directory, walltime=None) -> int:
+    """Continues a run directory from its newest valid checkpoint."""
+    target = RunDirectory.open(world, directory)
+    values = prepare(world, target.run_file)
+    if walltime is not None:
+        values["job"]["walltime"] = walltime
+    with target.opened(world):
+        arrays, meta, exact = read_checkpoint(target.checkpoints, world)
+        potential = md_setup.load_potential(values, meta["system"]["species"])
+        if potential.hash != meta["potential"]:
+            world.log(f"WARNING: the potential {values['potential']['file']} has changed since the checkpoint was written")
+        options = md_setup.system_options(values)
+        if not exact:
+            world.log(f"the checkpoint was written by another number of ranks; atoms are redistributed over {world.size}")
+        system = System.restore(world, arrays, meta["system"], potential, exact=exact, **options)
+        job = MolecularDynamics(world, values, target, system, position=meta["job"])
+        if job.stage >= len(values["stage"]):
+            world.log("this run is complete; nothing is left to do")
+            return 0
+        world.log(f"resumed at step {job.step} ({job.time:g} ps)")
+        return job.run()

@@ -1,0 +1,86 @@
+"""`ostwald check` of a molecular-dynamics job: what it would take, without running it."""
+
+from __future__ import annotations
+
+import time
+from math import pi
+
+import numpy as np
+
+from ostwald.app import dynamics
+from ostwald.app.atoms.system import System
+from ostwald.app.jobs import md_setup
+from ostwald.app.jobs.progress import clock
+from ostwald.parallel import choose_grid
+
+SAMPLE_STEPS = 10
+BASE_BYTES = 130e6
+"""Interpreter, libraries and MPI of one rank."""
+
+
+def plan(world, values, path, ranks=None) -> str:
+    """Text: system, decomposition, memory per rank, and the time that a few measured steps extrapolate to. Collective.
+
+    Memory: bytes of the state (100 B/atom and its ghosts), the packed copy of a force kernel and the neighbour list;
+    the list length follows from density and cutoff. Time: SAMPLE_STEPS steps of the starting structure, timed here, on
+    as many ranks as this command runs on, and scaled to `ranks` by atoms and ghosts.
+    """
+    system = md_setup.build_system(world, values, path)
+    potential, cell, total = system.potential, system.cell, system.total
+    ranks = ranks or world.size
+    grid = choose_grid(ranks, tuple(cell.heights))
+    edges = cell.heights / np.array(grid)
+    reach = system.list_cutoff
+    expanded = np.prod(np.where(cell.periodic | (np.array(grid) > 1), edges + 2 * reach, edges)) / np.prod(edges)
+    atoms = total / ranks
+    ghosts = atoms * (expanded - 1.0)
+    density = total / cell.volume
+    neighbours = density * 4 / 3 * pi * reach**3 * (0.5 if system.style == "half" else 1.0)
+    state = 124 * atoms + 60 * ghosts + 32 * (atoms + ghosts) + 4.2 * neighbours * atoms
+    steps = sum(md_setup.stage_steps(s) for s in values["stage"])
+    lines = [
+        f"system       {total} atoms, {' '.join(system.atoms.species)}; {cell.describe()}; {system.density():.4g} g/cm³",
+        f"potential    {potential.describe()}",
+        f"ranks        {ranks}, grid {' × '.join(map(str, grid))}, bricks {' × '.join(f'{e:.1f}' for e in edges)} Å",
+        f"per rank     {atoms:.0f} atoms, about {ghosts:.0f} ghosts ({ghosts / max(atoms, 1):.2f} per atom), "
+        f"{neighbours:.0f} neighbours per atom ({system.style} list)",
+        f"memory       about {(BASE_BYTES + state) / 1e6:.0f} MB per rank ({state / max(atoms, 1):.0f} B/atom + {BASE_BYTES / 1e6:.0f} MB)",
+    ]
+    if min(edges) < reach:
+        lines.append(f"             note: bricks are thinner than cutoff + skin ({reach:.2f} Å); ghosts come from several bricks")
+    for k, stage in enumerate(values["stage"], 1):
+        lines.append(f"stage {k:<7}{stage['name'] or stage['ensemble']}: {md_setup.describe_stage(stage, md_setup.stage_steps(stage))}")
+    rate = _sample(world, system, values)
+    wall = rate * steps * (atoms + 0.15 * ghosts) / max(system.atoms.n + 0.15 * system.atoms.nghost, 1)
+    lines.append(f"time         {steps} steps, about {clock(wall)} on {ranks} ranks like this one ({1e3 * wall / max(steps, 1):.3g} ms/step)")
+    every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
+    lines.append(f"checkpoint   {124 * total / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
+    if values["trajectory"]["every"]:
+        frames = steps // values["trajectory"]["every"]
+        size = total * (12 if values["trajectory"]["precision"] == "single" else 24) * frames
+        lines.append(f"trajectory   {frames} frames, about {size / 1e6:.1f} MB of positions")
+    return "\n".join(lines)
+
+
+def _sample(world, system: System, values) -> float:
+    """Seconds per step, measured."""
+    moving = [s for s in values["stage"] if s["ensemble"] != "minimise"]
+    dt = moving[0]["timestep"] if moving else 0.001
+    temperature = next((s["temperature"] for s in moving if s["temperature"]), None)
+    if isinstance(temperature, tuple):
+        temperature = max(temperature)
+    temperature = temperature or next((s["velocities"] for s in moving if s["velocities"]), None) or 300.0
+    dynamics.initialise_velocities(system, temperature, seed=1)
+    integrator = dynamics.NVE(dt)
+    system.update()
+    system.compute()
+    best = np.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        for step in range(SAMPLE_STEPS):
+            integrator.first_half(system, step)
+            system.update()
+            system.compute(energy=False, virial=True)
+            integrator.second_half(system, step)
+        best = min(best, (time.perf_counter() - start) / SAMPLE_STEPS)
+    return float(world.allreduce(best, op="max"))

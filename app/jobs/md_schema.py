@@ -1,0 +1,228 @@
+"""The run file of a molecular-dynamics job: tables, keys, units, ranges."""
+
+from ostwald.app.runfile import Key, Table
+
+ENSEMBLES = ("nve", "nvt", "npt", "nph", "minimise")
+
+JOB = Table(
+    "job",
+    {
+        "kind": Key("str", choices=("md",), doc="job kind"),
+        "title": Key("str", None, doc="shown in the log and the report"),
+        "directory": Key("path", None, doc="run directory, relative to the run file; default runs/<name of the run file>"),
+        "seed": Key("int", 1, doc="seed of every random stream", low=0, high=2**31 - 1),
+        "walltime": Key("duration", None, doc="stop with a checkpoint before this much wall time has passed"),
+    },
+    doc="What to run.",
+    required=True,
+)
+
+
+def _check_structure(v, error):
+    if (v["file"] is None) == (v["lattice"] is None):
+        raise error("", "give either file or lattice")
+    if v["lattice"] is not None:
+        if v["a"] is None:
+            raise error("a", "is required with a lattice (lattice parameter in Å)")
+        if v["species"] is None:
+            raise error("species", "is required with a lattice")
+    else:
+        for key in ("a", "c", "composition"):
+            if v[key] is not None and key != "composition":
+                raise error(key, "belongs to a lattice, not to a file")
+
+
+STRUCTURE = Table(
+    "structure",
+    {
+        "file": Key("path", None, doc="any file ASE reads, LAMMPS data, extxyz"),
+        "lattice": Key(
+            "str",
+            None,
+            doc="lattice to build",
+            choices=(
+                "sc", "fcc", "bcc", "hcp", "diamond", "b2", "l1_2", "l1_0", "rocksalt", "zincblende", "wurtzite", "fluorite",
+            ),
+        ),
+        "a": Key("float", None, unit="Å", above=0, doc="lattice parameter"),
+        "c": Key("float", None, unit="Å", above=0, doc="second lattice parameter (hcp, wurtzite, L1₀)"),
+        "cells": Key("int*3", [1, 1, 1], low=1, doc="conventional cells along each axis (repeats of a file's cell)"),
+        "species": Key("str*", None, doc="elements of the lattice sites, in order; for a file: the order of types"),
+        "composition": Key("table", None, low=0, doc="random substitution, e.g. { Ni = 0.5, Al = 0.5 }"),
+        "vacancies": Key("float", 0.0, low=0, high=0.99, doc="fraction of sites left empty at random"),
+        "rattle": Key("float", 0.0, unit="Å", low=0, doc="Gaussian displacement of every coordinate"),
+        "periodic": Key("bool*3", None, doc="default: all periodic, or what the file says"),
+        "vacuum": Key("float*3", [0.0, 0.0, 0.0], unit="Å", low=0, doc="empty space added along each axis"),
+        "masses": Key("table", None, unit="amu", above=0, doc="masses by element; default: the potential's, else standard"),
+    },
+    doc="The atoms to start from.",
+    required=True,
+    check=_check_structure,
+)
+
+POTENTIAL = Table(
+    "potential",
+    {
+        "file": Key("str", doc="potential file or directory, or a built-in one such as zhou:Al"),
+        "precision": Key("str", "double", choices=("double", "mixed"), doc="arithmetic of the force kernels"),
+    },
+    doc="The interatomic potential.",
+    required=True,
+)
+
+NEIGHBOURS = Table(
+    "neighbours",
+    {
+        "skin": Key("float", 1.0, unit="Å", low=0, high=10, doc="distance beyond the cutoff kept in the lists"),
+        "check_every": Key("int", 1, low=1, doc="steps between tests whether atoms outran the skin"),
+        "delay": Key("int", 0, low=0, doc="steps after a build before the first test"),
+    },
+    doc="Neighbour lists.",
+)
+
+PARALLEL = Table(
+    "parallel",
+    {
+        "grid": Key("int*3", None, low=1, doc="ranks along each axis; default: least surface"),
+        "balance": Key(
+            "str",
+            "static",
+            choices=("none", "static", "dynamic"),
+            doc="move brick boundaries: never, to equal atom counts at the start, or by measured cost as the run goes "
+            "(dynamic gives up bitwise reproducibility)",
+        ),
+        "threads": Key("int", None, low=1, doc="threads per rank; default 1, or OMP_NUM_THREADS"),
+    },
+    doc="Decomposition.",
+)
+
+
+def _check_group(v, error):
+    shapes = [k for k in ("sphere", "block", "species", "cylinder") if v[k] is not None]
+    if len(shapes) != 1:
+        raise error("", "give exactly one of sphere, block, cylinder, species")
+
+
+GROUP = Table(
+    "group",
+    {
+        "name": Key("str", doc="name of the group"),
+        "sphere": Key("float*4", None, doc="centre in fractional coordinates (3) and radius in Å"),
+        "block": Key("float*6", None, doc="fractional bounds: x_lo, x_hi, y_lo, y_hi, z_lo, z_hi"),
+        "cylinder": Key("float*4", None, doc="axis 0, 1 or 2; centre in the two other fractional coordinates; radius in Å"),
+        "species": Key("str*", None, doc="all atoms of these elements"),
+        "invert": Key("bool", False, doc="all atoms but these"),
+    },
+    doc="A named set of atoms, fixed at the start of the run.",
+    many=True,
+    check=_check_group,
+)
+
+
+def _check_stage(v, error):
+    ensemble = v["ensemble"]
+    if (v["steps"] is None) == (v["time"] is None):
+        raise error("", "give either steps or time (ps)")
+    if ensemble in ("nvt", "npt") and v["temperature"] is None:
+        raise error("temperature", f"is required for {ensemble} (K)")
+    if ensemble in ("npt", "nph") and v["pressure"] is None and v["stress"] is None:
+        raise error("pressure", f"is required for {ensemble} (GPa), or stress with six components")
+    if v["pressure"] is not None and v["stress"] is not None:
+        raise error("", "give either pressure or stress, not both")
+    if ensemble in ("nve", "nvt") and (v["pressure"] is not None or v["stress"] is not None):
+        raise error("pressure", f"has no meaning in {ensemble}; use npt or nph")
+    if ensemble in ("nve", "nph") and v["temperature"] is not None:
+        raise error("temperature", f"has no meaning in {ensemble}; to start from a temperature set velocities")
+    if v["stress"] is not None and v["cell"] == "isotropic":
+        raise error("stress", "six components need cell = 'anisotropic' or 'triclinic'")
+    if v["steps"] is None and ensemble == "minimise":
+        raise error("steps", "is required for minimise (largest number of iterations)")
+
+
+STAGE = Table(
+    "stage",
+    {
+        "name": Key("str", None, doc="shown in the log"),
+        "ensemble": Key("str", choices=ENSEMBLES, doc="statistical ensemble, or minimise"),
+        "steps": Key("int", None, low=0, doc="number of steps"),
+        "time": Key("float", None, unit="ps", low=0, doc="length instead of steps"),
+        "timestep": Key("float", 0.001, unit="ps", above=0, high=1, doc="time step"),
+        "velocities": Key("float", None, unit="K", low=0, doc="draw Maxwell–Boltzmann velocities at the start of the stage"),
+        "temperature": Key("number|ramp", None, unit="K", above=0, doc="target, or [start, end] of a linear ramp"),
+        "thermostat": Key("str", "nose-hoover", choices=("nose-hoover", "langevin", "bussi"), doc="of nvt"),
+        "thermostat_time": Key("float", 0.1, unit="ps", above=0, doc="relaxation time"),
+        "chain": Key("int", 3, low=1, high=20, doc="length of the Nosé–Hoover chain"),
+        "pressure": Key("number|ramp", None, unit="GPa", doc="target, or [start, end] of a ramp; positive in compression"),
+        "stress": Key("float*6", None, unit="GPa", doc="target pressure tensor xx, yy, zz, yz, xz, xy; positive in compression"),
+        "cell": Key("str", "isotropic", choices=("isotropic", "anisotropic", "triclinic"), doc="what the barostat may change"),
+        "axes": Key("bool*3", [True, True, True], doc="axes that the barostat moves (anisotropic)"),
+        "barostat_time": Key("float", 1.0, unit="ps", above=0, doc="relaxation time"),
+        "freeze": Key("str*", [], doc="groups that do not move"),
+        "remove_momentum": Key("int", 0, low=0, doc="every so many steps; 0: never (the total momentum is conserved anyway)"),
+        "method": Key("str", "fire", choices=("fire", "lbfgs", "cg"), doc="of minimise"),
+        "force_tolerance": Key("float", 1e-4, unit="eV/Å", above=0, doc="of minimise: largest force component"),
+        "stress_tolerance": Key("float", 0.01, unit="GPa", above=0, doc="of minimise with a relaxed cell"),
+        "relax_cell": Key("bool", False, doc="of minimise: the cell too, to the given pressure (default 0) or stress"),
+    },
+    doc="One stage of the run; they follow one another.",
+    many=True,
+    required=True,
+    check=_check_stage,
+)
+
+SERIES = Table(
+    "series",
+    {"every": Key("int", 100, low=1, doc="steps between rows of the time series")},
+    doc="Scalars over time, in HDF5 and CSV.",
+)
+
+TRAJECTORY = Table(
+    "trajectory",
+    {
+        "every": Key("int", 0, low=0, doc="steps between frames; 0: none"),
+        "precision": Key("str", "single", choices=("single", "double"), doc="of the numbers in the file"),
+        "unwrapped": Key("bool", False, doc="unwrapped positions instead of wrapped ones with image flags"),
+        "velocities": Key("bool", False),
+        "forces": Key("bool", False),
+        "energies": Key("bool", False, doc="energy per atom"),
+        "stresses": Key("bool", False, doc="virial per atom"),
+        "structure": Key("bool", False, doc="structure label per atom (needs [analysis])"),
+        "group": Key("str", None, doc="only the atoms of this group"),
+        "compression": Key("int", 0, low=0, high=9, doc="gzip level; 0: none"),
+    },
+    doc="H5MD trajectory.",
+)
+
+CHECKPOINT = Table(
+    "checkpoint",
+    {
+        "every": Key("int", 0, low=0, doc="steps between checkpoints; 0: by time only"),
+        "interval": Key("duration", 1800.0, doc="wall time between checkpoints"),
+    },
+    doc="Checkpoints are also written at the end, on SIGTERM and SIGUSR1, and before the wall-time limit.",
+)
+
+ANALYSIS = Table(
+    "analysis",
+    {
+        "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
+        "method": Key("str", "cna", choices=("cna", "q6"), doc="adaptive common-neighbour analysis, or averaged bond order q̄₆"),
+        "threshold": Key("float", 0.33, low=0, high=1, doc="of q6: solid where q̄₆ is above"),
+    },
+    doc="Solid fraction on the fly.",
+)
+
+LOG = Table("log", {"every": Key("int", 1000, low=1, doc="steps between lines of the log")}, doc="The log.")
+
+LIMITS = Table(
+    "limits",
+    {
+        "every": Key("int", 100, low=1, doc="steps between tests for lost atoms, NaN, and exploding temperature"),
+        "temperature": Key("float", 1e5, unit="K", above=0, doc="stop when hotter than this"),
+    },
+    doc="When to give up.",
+)
+
+TABLES = [
+    JOB, STRUCTURE, POTENTIAL, NEIGHBOURS, PARALLEL, GROUP, STAGE, SERIES, TRAJECTORY, CHECKPOINT, ANALYSIS, LOG, LIMITS,
+]

@@ -1,0 +1,248 @@
+"""From a validated run file to a System, its groups, integrators and writers."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ostwald.app import dynamics, potentials
+from ostwald.app.analysis import solid
+from ostwald.app.atoms import build
+from ostwald.app.atoms.atoms import Atoms
+from ostwald.app.atoms.cell import Cell
+from ostwald.app.atoms.system import System
+from ostwald.app.runfile import RunFileError
+
+VOIGT_DIAGONAL = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+
+
+# ---- structure ------------------------------------------------------------------------------------------------------
+
+
+def load_potential(values, species):
+    """The potential of the run file for these species. PotentialError with file and line."""
+    table = values["potential"]
+    return potentials.load(table["file"], species=tuple(species), precision=table["precision"])
+
+
+def resolve_potential(values, path):
+    """Makes the potential's path absolute when it is a file beside the run file; built-in names stay as they are."""
+    name = values["potential"]["file"]
+    beside = os.path.join(os.path.dirname(os.path.abspath(path)), os.path.expanduser(name))
+    if os.path.exists(beside):
+        values["potential"]["file"] = os.path.abspath(beside)
+
+
+def build_share(world, values) -> tuple[build.Share, dict]:
+    """This rank's share of the starting structure, and further arrays of it (velocities) where a file holds them."""
+    table, seed = values["structure"], values["job"]["seed"]
+    further = {}
+    if table["lattice"] is not None:
+        composition = table["composition"]
+        share = build.build_lattice(
+            world, table["lattice"], table["a"], tuple(table["species"]), table["cells"], c=table["c"],
+            periodic=table["periodic"] or (True, True, True),
+        )
+    else:
+        share, further = _share_of_file(world, table)
+        composition = table["composition"]
+    if composition:
+        share = build.substitute(world, share, composition, seed)
+    if table["vacancies"]:
+        share = build.vacancies(world, share, table["vacancies"], seed)
+        further = {}
+    if table["rattle"]:
+        share = build.rattle(share, table["rattle"], seed)
+    vacuum = np.array(table["vacuum"])
+    if vacuum.any():
+        heights = Cell(share.matrix).heights
+        share.matrix = share.matrix * (1.0 + vacuum / heights)[:, None]
+    return share, further
+
+
+def _share_of_file(world, table):
+    """A file is read on one rank; each rank keeps an even share of the ids."""
+    from ostwald.io.structures import read_structure
+
+    structure, problem = None, None
+    if world.root:
+        try:
+            structure = read_structure(table["file"])
+        except (OSError, ValueError) as error:
+            problem = error
+    world.agree(problem)
+    structure = world.bcast(structure)
+    order = table["species"]
+    species = tuple(structure.species)
+    types = np.asarray(structure.types, dtype=np.int32)
+    if order is not None:
+        missing = set(species) - set(order)
+        if missing:
+            raise RunFileError(f"[structure] species: {sorted(missing)[0]} of {table['file']} is not among {order}")
+        types = np.array([order.index(s) for s in species], dtype=np.int32)[types]
+        species = tuple(order)
+    repeats = tuple(table["cells"])
+    copies = int(np.prod(repeats))
+    total = len(types) * copies
+    low, high = build.share_of(world, total)
+    ids = np.arange(low, high, dtype=np.int64)
+    copy, atom = np.divmod(ids, len(types))
+    matrix = np.asarray(structure.matrix, dtype=float)
+    shift = np.stack(np.unravel_index(copy, repeats), axis=1) if len(ids) else np.zeros((0, 3))
+    share = build.Share(
+        positions=np.ascontiguousarray(structure.positions[atom] + shift @ matrix),
+        ids=ids,
+        types=np.ascontiguousarray(types[atom]),
+        matrix=matrix * np.array(repeats)[:, None],
+        origin=np.asarray(structure.origin, dtype=float),
+        periodic=np.asarray(table["periodic"] if table["periodic"] is not None else structure.periodic, dtype=bool),
+        species=species,
+        total=total,
+    )
+    further = {}
+    if structure.velocities is not None:
+        further["velocities"] = np.ascontiguousarray(structure.velocities[atom])
+    return share, further
+
+
+def masses_of(values, species, potential) -> np.ndarray:
+    """Masses in amu by type: of the run file, else of the potential, else the standard atomic weights."""
+    from ase.data import atomic_masses, atomic_numbers
+
+    given = values["structure"]["masses"] or {}
+    for symbol in given:
+        if symbol not in species:
+            raise RunFileError(f"[structure] masses: {symbol} is not in the structure ({', '.join(species)})")
+    masses = []
+    for t, symbol in enumerate(species):
+        mass = given.get(symbol)
+        if mass is None and potential.masses is not None and potential.masses[t] > 0:
+            mass = float(potential.masses[t])
+        if mass is None:
+            if symbol not in atomic_numbers:
+                raise RunFileError(f"[structure] masses: no standard mass for '{symbol}'; give masses = {{ {symbol} = … }}")
+            mass = float(atomic_masses[atomic_numbers[symbol]])
+        masses.append(mass)
+    return np.array(masses)
+
+
+def system_options(values) -> dict:
+    """Keyword arguments of System from [neighbours] and [parallel]."""
+    neighbours, parallel = values["neighbours"], values["parallel"]
+    return dict(
+        skin=neighbours["skin"],
+        check_every=neighbours["check_every"],
+        delay=neighbours["delay"],
+        grid=parallel["grid"],
+        balance=parallel["balance"],
+        threads=parallel["threads"],
+    )
+
+
+def build_system(world, values, path) -> System:
+    """Structure, potential and groups of a run file. Collective; nothing is written."""
+    resolve_potential(values, path)
+    check_names(values)
+    try:
+        share, further = build_share(world, values)
+        cell = Cell(share.matrix, share.origin, share.periodic)
+    except RunFileError:
+        raise
+    except ValueError as error:
+        raise RunFileError(f"{path}: [structure]: {error}") from error
+    potential = load_potential(values, share.species)
+    masses = masses_of(values, share.species, potential)
+    atoms = Atoms(share.species, masses, share.positions, share.types, share.ids, **further)
+    for group in values["group"]:
+        mark_group(atoms, cell, group)
+    return System(world, cell, atoms, potential, **system_options(values))
+
+
+def check_names(values):
+    """Groups that stages and trajectory name must exist; what an analysis feeds must be switched on."""
+    names = {g["name"] for g in values["group"]}
+    for k, stage in enumerate(values["stage"], 1):
+        for name in stage["freeze"]:
+            if name not in names:
+                raise RunFileError(f"[stage {k}] freeze: no group '{name}'; known: {', '.join(sorted(names)) or 'none'}")
+    group = values["trajectory"]["group"]
+    if group is not None and group not in names:
+        raise RunFileError(f"[trajectory] group: no group '{group}'; known: {', '.join(sorted(names)) or 'none'}")
+    if values["trajectory"]["structure"] and not values["analysis"]["every"]:
+        raise RunFileError("[trajectory] structure: needs [analysis] every")
+
+
+def mark_group(atoms, cell, group):
+    """Sets the group's bit on the atoms inside its region."""
+    positions = atoms.positions[: atoms.n]
+    if group["sphere"] is not None:
+        centre = cell.cartesian(np.array(group["sphere"][:3]))
+        region = build.Sphere(group["sphere"][3], centre)
+        inside = region.contains(positions, cell.matrix, cell.origin, cell.periodic)
+    elif group["block"] is not None:
+        bounds = np.array(group["block"]).reshape(3, 2)
+        s = cell.fractional(positions)
+        inside = ((s >= bounds[:, 0]) & (s < bounds[:, 1])).all(1)
+    elif group["cylinder"] is not None:
+        axis, u, v, radius = group["cylinder"]
+        axis = int(axis)
+        others = [k for k in range(3) if k != axis]
+        s = cell.fractional(positions)[:, others] - (u, v)
+        s -= np.rint(s)
+        inside = (np.square(s @ cell.matrix[others]).sum(1)) <= radius**2
+    else:
+        wanted = [atoms.species.index(s) for s in group["species"] if s in atoms.species]
+        inside = np.isin(atoms.types[: atoms.n], wanted)
+    if group["invert"]:
+        inside = ~inside
+    atoms.groups[inside] |= np.uint32(atoms.group_mask(group["name"]))
+
+
+# ---- stages -----------------------------------------------------------------------------------------------------------
+
+
+def stage_steps(stage) -> int:
+    """Length of a stage in steps."""
+    return int(stage["steps"]) if stage["steps"] is not None else round(stage["time"] / stage["timestep"])
+
+
+def describe_stage(stage, steps) -> str:
+    """One line for the log."""
+
+    def ramp(value, unit):
+        return f"{value[0]:g} → {value[1]:g} {unit}" if isinstance(value, tuple) else f"{value:g} {unit}"
+
+    if stage["ensemble"] == "minimise":
+        cell = f" with {stage['cell']} cell" if stage["relax_cell"] else ""
+        return f"minimise by {stage['method']}{cell} to {stage['force_tolerance']:g} eV/Å, at most {steps} iterations"
+    parts = [f"{stage['ensemble'].upper()}, {steps} steps of {1e3 * stage['timestep']:g} fs"]
+    if stage["temperature"] is not None:
+        kind = stage["thermostat"] if stage["ensemble"] == "nvt" else "MTK"
+        parts.append(f"T {ramp(stage['temperature'], 'K')} ({kind}, {stage['thermostat_time']:g} ps)")
+    if stage["pressure"] is not None:
+        parts.append(f"p {ramp(stage['pressure'], 'GPa')} ({stage['cell']}, {stage['barostat_time']:g} ps)")
+    if stage["stress"] is not None:
+        parts.append(f"pressure tensor {stage['stress']} GPa ({stage['cell']}, {stage['barostat_time']:g} ps)")
+    if stage["freeze"]:
+        parts.append("frozen: " + ", ".join(stage["freeze"]))
+    return "; ".join(parts)
+
+
+def freeze(system, stage):
+    """The groups that do not move in this stage; their velocities are zero."""
+    mask = 0
+    for name in stage["freeze"]:
+        mask |= system.atoms.group_mask(name)
+    system.frozen_mask = mask
+    if mask:
+        still = (system.atoms.groups & np.uint32(mask)) != 0
+        system.atoms.velocities[still] = 0.0
+
+
+def start_stage(system, stage, seed, index):
+    """What happens once, at the first step of a stage."""
+    if stage["velocities"] is not None and stage["velocities"] > 0:
+        dynamics.initialise_velocities(system, stage["velocities"], seed=seed, step=index)
+    elif stage["velocities"] == 0:
+        system.atoms.velocities[:] = 0.0

@@ -1,0 +1,89 @@
+"""Where the time of a run went: the table at its end, and the same as JSON."""
+
+from __future__ import annotations
+
+import resource
+
+import numpy as np
+
+SECTIONS = ("force", "neighbour", "halo", "integrate", "output", "analysis")
+
+
+def resident_bytes() -> int:
+    """Peak resident memory of this rank."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def summary(world, system, wall: float, steps: int, simulated: float) -> dict:
+    """Figures of `steps` steps that took `wall` seconds and covered `simulated` ps. Collective; the same on every rank.
+
+    Sections are seconds, min / mean / max over ranks; "other" is what no section covers.
+    """
+    timers = world.timers
+    mine = [timers.seconds(name) for name in SECTIONS]
+    mine.append(max(wall - sum(mine), 0.0))
+    atoms = system.atoms
+    neighbours = len(system.neighbours.indices) / max(atoms.n, 1)
+    mine += [atoms.n, atoms.nghost, neighbours, resident_bytes(), system.halo.bytes_per_step]
+    rows = np.array(world.allgather(np.array(mine, dtype=float)))
+    low, mean, high = rows.min(0), rows.mean(0), rows.max(0)
+    total = max(float(mean[: len(SECTIONS) + 1].sum()), 1e-12)
+    spread = {
+        name: dict(min=low[k], mean=mean[k], max=high[k], share=mean[k] / total)
+        for k, name in enumerate((*SECTIONS, "other"))
+    }
+    base = len(SECTIONS) + 1
+    names = ("atoms", "ghosts", "neighbours_per_atom", "resident_bytes", "halo_bytes_per_step")
+    per_rank = {name: dict(min=low[base + k], mean=mean[base + k], max=high[base + k]) for k, name in enumerate(names)}
+    n = system.total
+    return dict(
+        ranks=world.size,
+        threads=system.threads,
+        grid=[int(g) for g in system.bricks.grid],
+        atoms=n,
+        steps=steps,
+        wall_seconds=wall,
+        atom_steps_per_second=n * steps / wall if wall else 0.0,
+        microseconds_core_per_atom_step=1e6 * wall * world.size * system.threads / max(n * steps, 1),
+        ns_per_day=simulated * 1e-3 * 86400 / wall if wall else 0.0,
+        list_style=system.style,
+        builds=system.builds,
+        dangerous_builds=system.dangerous,
+        imbalance=high[base] / max(mean[base], 1e-12),
+        bytes_per_atom=float(rows[:, base + 3].sum()) / max(n, 1),
+        sections=spread,
+        per_rank=per_rank,
+    )
+
+
+def table(figures: dict) -> str:
+    """The summary for people."""
+    f = figures
+    lines = [
+        f"{f['atoms']} atoms, {f['steps']} steps in {f['wall_seconds']:.2f} s on {f['ranks']} ranks × {f['threads']} threads "
+        f"(grid {' × '.join(map(str, f['grid']))})",
+        f"{f['atom_steps_per_second']:.4g} atom-steps/s   {f['microseconds_core_per_atom_step']:.4g} µs·core/atom/step   "
+        f"{f['ns_per_day']:.4g} ns/day",
+        "",
+        f"{'section':<12}{'min s':>10}{'mean s':>10}{'max s':>10}{'share':>9}",
+    ]
+    for name, s in f["sections"].items():
+        lines.append(f"{name:<12}{s['min']:>10.3f}{s['mean']:>10.3f}{s['max']:>10.3f}{100 * s['share']:>8.1f}%")
+    p = f["per_rank"]
+    lines += [
+        "",
+        f"{'per rank':<22}{'min':>12}{'mean':>12}{'max':>12}",
+        "{:<22}{min:>12.0f}{mean:>12.0f}{max:>12.0f}".format("atoms", **p["atoms"]),
+        "{:<22}{min:>12.0f}{mean:>12.0f}{max:>12.0f}".format("ghosts", **p["ghosts"]),
+        "{:<22}{min:>12.1f}{mean:>12.1f}{max:>12.1f}".format(f"neighbours ({f['list_style']})", **p["neighbours_per_atom"]),
+        "{:<22}{0:>12.1f}{1:>12.1f}{2:>12.1f}".format(
+            "memory MB", *(p["resident_bytes"][k] / 1e6 for k in ("min", "mean", "max"))
+        ),
+        "{:<22}{0:>12.1f}{1:>12.1f}{2:>12.1f}".format(
+            "halo kB/step", *(p["halo_bytes_per_step"][k] / 1e3 for k in ("min", "mean", "max"))
+        ),
+        "",
+        f"ghosts per atom {p['ghosts']['mean'] / max(p['atoms']['mean'], 1):.3f}   imbalance {f['imbalance']:.3f}   "
+        f"neighbour builds {f['builds']} (dangerous {f['dangerous_builds']})   memory {f['bytes_per_atom']:.0f} B/atom",
+    ]
+    return "\n".join(lines)
