@@ -65,7 +65,7 @@ def parse_duration(text) -> float:
         seconds = 0
         for part in text.split(":"):
             seconds = 60 * seconds + int(part)
-        return float(seconds if text.count(":") == 2 else 60 * seconds)
+        return float(seconds)
     match = _DURATION.match(text)
     if not text or not match or not any(match.groups()):
         raise ValueError(text)
