@@ -31,19 +31,27 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a job", description="Run the job of a run file in its own directory.")
     run.add_argument("file", help="run file (TOML)")
-    run.add_argument("--directory", "-d", help="run directory (default: [job] directory, else runs/<name of the run file>)")
+    run.add_argument(
+        "--directory", "-d", help="run directory (default: [job] directory, else runs/<name of the run file>)"
+    )
     run.add_argument("--force", action="store_true", help="replace an existing run directory")
 
     resume = commands.add_parser("resume", help="continue a run directory from its last checkpoint")
     resume.add_argument("directory", help="run directory")
     resume.add_argument("--walltime", help="new limit of the wall time, such as 2h30m")
 
-    check = commands.add_parser("check", help="validate a run file; tell decomposition, memory and time without running")
+    check = commands.add_parser(
+        "check", help="validate a run file; tell decomposition, memory and time without running"
+    )
     check.add_argument("file", help="run file (TOML)")
-    check.add_argument("--ranks", type=int, default=None, help="number of ranks to plan for (default: those it runs on)")
+    check.add_argument(
+        "--ranks", type=int, default=None, help="number of ranks to plan for (default: those it runs on)"
+    )
 
     info = commands.add_parser("info", help="what a file or run directory holds")
-    info.add_argument("path", nargs="+", help="potential, structure, trajectory, checkpoint, time series or run directory")
+    info.add_argument(
+        "path", nargs="+", help="potential, structure, trajectory, checkpoint, time series or run directory"
+    )
 
     convert = commands.add_parser("convert", help="convert structures and trajectories between formats")
     convert.add_argument("source")

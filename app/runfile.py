@@ -74,7 +74,7 @@ def parse_duration(text) -> float:
 
 
 def nearest(word, known) -> str:
-    """" (did you mean 'x'?)" or, with nothing near, the known ones."""
+    """ " (did you mean 'x'?)" or, with nothing near, the known ones."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.55)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(sorted(known))}"
 
@@ -149,7 +149,9 @@ def _fill(table: Table, given: dict, label: str, path: Path, absent=False) -> di
 
 def _number(value, key: Key, fail, integer=False):
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise fail(f"must be a{'n integer' if integer else ' number'}{f' in {key.unit}' if key.unit else ''}, got {value!r}")
+        raise fail(
+            f"must be a{'n integer' if integer else ' number'}{f' in {key.unit}' if key.unit else ''}, got {value!r}"
+        )
     if integer and value != int(value):
         raise fail(f"must be an integer, got {value!r}")
     unit = f" {key.unit}" if key.unit else ""

@@ -78,11 +78,17 @@ CASES = {
 def lammps(given, template, pair, fields, ranks, folder):
     """µs·core/atom/step of one LAMMPS run, from its loop time."""
     script = Path(folder) / "in.bench"
-    script.write_text(template.format(pair="pair_style " + pair.format(dir=given.potentials), steps=given.steps, **fields))
+    script.write_text(
+        template.format(pair="pair_style " + pair.format(dir=given.potentials), steps=given.steps, **fields)
+    )
     command = [given.mpiexec, "-n", str(ranks)] if ranks > 1 else []
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [*command, given.lmp, "-in", str(script), "-log", "none", "-nocite"], capture_output=True, text=True, env=environment, cwd=folder
+        [*command, given.lmp, "-in", str(script), "-log", "none", "-nocite"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
     )
     loops = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", done.stdout)
     if not loops:
@@ -96,10 +102,25 @@ def ostwald(given, case, precision, ranks, folder):
     file = Path(given.potentials) / case
     name = file.name if file.exists() else case
     out = Path(folder) / "ostwald.json"
-    arguments = ["bench", "md", "--case", name, "--precision", precision, "--repeat", "1", "--steps", str(given.steps), "--json", str(out)]
+    arguments = [
+        "bench",
+        "md",
+        "--case",
+        name,
+        "--precision",
+        precision,
+        "--repeat",
+        "1",
+        "--steps",
+        str(given.steps),
+        "--json",
+        str(out),
+    ]
     arguments += ["--potential", str(file)] if file.exists() else []
     launcher = [given.mpirun, "-n", str(ranks)] if ranks > 1 else []
-    done = subprocess.run([*launcher, sys.executable, "-m", "ostwald.app.cli", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [*launcher, sys.executable, "-m", "ostwald.app.cli", *arguments], capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"ostwald failed:\n{done.stdout[-800:]}{done.stderr[-800:]}")
     return json.loads(out.read_text())["results"][0]
@@ -110,7 +131,9 @@ def main():
     options.add_argument("--lmp", required=True)
     options.add_argument("--mpiexec", default="mpiexec", help="launcher of the MPI that LAMMPS uses")
     options.add_argument("--mpirun", default="mpirun", help="launcher of Ostwald's MPI")
-    options.add_argument("--potentials", required=True, help="folder with Cu_u3.eam, Cu_mishin1.eam.alloy, Si.sw, Si.tersoff")
+    options.add_argument(
+        "--potentials", required=True, help="folder with Cu_u3.eam, Cu_mishin1.eam.alloy, Si.sw, Si.tersoff"
+    )
     options.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     options.add_argument("--repeat", type=int, default=5)
     options.add_argument("--steps", type=int, default=100)
@@ -131,11 +154,15 @@ def main():
                         samples.setdefault((name, ranks, precision), []).append(figures["us_core_min"])
                     print(f"repeat {repeat + 1}/{given.repeat} {name} {ranks} ranks", file=sys.stderr, flush=True)
     rows = []
-    print(f"{'case':<16}{'ranks':>6}{'LAMMPS':>9}{'double':>9}{'mixed':>9}{'LAMMPS/double':>15}{'LAMMPS/mixed':>14}   (µs·core/atom/step, minimum of {given.repeat})")
+    print(
+        f"{'case':<16}{'ranks':>6}{'LAMMPS':>9}{'double':>9}{'mixed':>9}{'LAMMPS/double':>15}{'LAMMPS/mixed':>14}   (µs·core/atom/step, minimum of {given.repeat})"
+    )
     for name, ranks in dict.fromkeys((k[0], k[1]) for k in samples):
         low = {who: min(samples[name, ranks, who]) for who in ("lammps", "double", "mixed")}
         middle = {who: statistics.median(samples[name, ranks, who]) for who in low}
-        rows.append(dict(case=name, ranks=ranks, minimum=low, median=middle, samples={w: samples[name, ranks, w] for w in low}))
+        rows.append(
+            dict(case=name, ranks=ranks, minimum=low, median=middle, samples={w: samples[name, ranks, w] for w in low})
+        )
         print(
             f"{name:<16}{ranks:>6}{low['lammps']:>9.3f}{low['double']:>9.3f}{low['mixed']:>9.3f}"
             f"{low['lammps'] / low['double']:>15.2f}{low['lammps'] / low['mixed']:>14.2f}"

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-
 from ostwald.app.kernels import _neighbour
 
 

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from ostwald.app import dynamics, potentials
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.build import build_lattice, unit_cell
@@ -186,5 +185,3 @@ def bench(world, given) -> int:
 
         write_json(given.json, dict(kind="md", results=results))
     return 0
-
-

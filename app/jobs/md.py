@@ -8,7 +8,6 @@ import signal
 import time
 
 import numpy as np
-
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import GPA
@@ -76,7 +75,9 @@ class MolecularDynamics:
         if self.analysis:
             columns.update(self.analysis.columns)
         self.series = TimeSeries(world, directory, columns, resume_step=self.step if self.resumed else None)
-        self.trajectory = md_setup.make_trajectory(world, values, directory, system, self.step if self.resumed else None)
+        self.trajectory = md_setup.make_trajectory(
+            world, values, directory, system, self.step if self.resumed else None
+        )
         self.steps = [md_setup.stage_steps(s) for s in values["stage"]]
         self.progress = Progress(world, sum(self.steps), done=self.step)
 
@@ -111,12 +112,16 @@ class MolecularDynamics:
         md_setup.freeze(system, stage)
         if self.stage_step == 0:
             md_setup.start_stage(system, stage, self.values["job"]["seed"], self.stage)
-            world.log(f"stage {self.stage + 1} of {len(self.values['stage'])}, {label}: {md_setup.describe_stage(stage, total)}")
+            world.log(
+                f"stage {self.stage + 1} of {len(self.values['stage'])}, {label}: {md_setup.describe_stage(stage, total)}"
+            )
         if system.builds == 0:
             system.update()
         if stage["ensemble"] == "minimise":
             return self._minimise(stage)
-        self.integrator = integrator = md_setup.make_integrator(system, stage, total, self.values["job"]["seed"], self.stage)
+        self.integrator = integrator = md_setup.make_integrator(
+            system, stage, total, self.values["job"]["seed"], self.stage
+        )
         if self.integrator_state is not None:
             integrator.restore(self.integrator_state)
         system.compute(energy=True, virial=True)
@@ -170,8 +175,12 @@ class MolecularDynamics:
             cell=stage["cell"] if stage["relax_cell"] else None,
             stress=target,
             stress_tolerance=stage["stress_tolerance"],
-            report=lambda k, e, f, s: k % self.values["log"]["every"] == 0
-            and world.log(f"  iteration {k}: energy {e:.8g} eV, largest force {f:.3g} eV/Å, stress error {s:.3g} GPa"),
+            report=lambda k, e, f, s: (
+                k % self.values["log"]["every"] == 0
+                and world.log(
+                    f"  iteration {k}: energy {e:.8g} eV, largest force {f:.3g} eV/Å, stress error {s:.3g} GPa"
+                )
+            ),
         )
         self.step += outcome.steps
         self.stage_step = outcome.steps
@@ -225,7 +234,11 @@ class MolecularDynamics:
             with timers("output"):
                 self.series.append(self.step, self.time, {**values, **extra})
                 self.rows += 1
-            if self.step % self.values["log"]["every"] == 0 or self.step == 0 or self.stage_step == self.steps[self.stage]:
+            if (
+                self.step % self.values["log"]["every"] == 0
+                or self.step == 0
+                or self.stage_step == self.steps[self.stage]
+            ):
                 self._log_line(values, extra)
         if frame and self.trajectory:
             with timers("output"):
@@ -238,7 +251,9 @@ class MolecularDynamics:
             f"  conserved {v['conserved'] / self.system.total:11.6f} eV/atom  p {v['pressure']:8.4f} GPa"
             f"  ρ {v['density']:7.4f} g/cm³"
         )
-        text += "".join(f"  {name.replace('_', ' ')} {value:.4f}" for name, value in extra.items() if name == "solid_fraction")
+        text += "".join(
+            f"  {name.replace('_', ' ')} {value:.4f}" for name, value in extra.items() if name == "solid_fraction"
+        )
         self.progress.line(text + f"  {v['atom_steps_per_second']:.3g} atom-steps/s", self.step)
 
     def _guard(self):
@@ -350,10 +365,14 @@ def resume(world, directory, walltime=None) -> int:
         arrays, meta, exact = read_checkpoint(target.checkpoints, world)
         potential = md_setup.load_potential(values, meta["system"]["species"])
         if potential.hash != meta["potential"]:
-            world.log(f"WARNING: the potential {values['potential']['file']} has changed since the checkpoint was written")
+            world.log(
+                f"WARNING: the potential {values['potential']['file']} has changed since the checkpoint was written"
+            )
         options = md_setup.system_options(values)
         if not exact:
-            world.log(f"the checkpoint was written by another number of ranks; atoms are redistributed over {world.size}")
+            world.log(
+                f"the checkpoint was written by another number of ranks; atoms are redistributed over {world.size}"
+            )
         system = System.restore(world, arrays, meta["system"], potential, exact=exact, **options)
         job = MolecularDynamics(world, values, target, system, position=meta["job"])
         if job.stage >= len(values["stage"]):

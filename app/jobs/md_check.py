@@ -6,7 +6,6 @@ import time
 from math import pi
 
 import numpy as np
-
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.jobs import md_setup
@@ -47,12 +46,18 @@ def plan(world, values, path, ranks=None) -> str:
         f"memory       about {(BASE_BYTES + state) / 1e6:.0f} MB per rank ({state / max(atoms, 1):.0f} B/atom + {BASE_BYTES / 1e6:.0f} MB)",
     ]
     if min(edges) < reach:
-        lines.append(f"             note: bricks are thinner than cutoff + skin ({reach:.2f} Å); ghosts come from several bricks")
+        lines.append(
+            f"             note: bricks are thinner than cutoff + skin ({reach:.2f} Å); ghosts come from several bricks"
+        )
     for k, stage in enumerate(values["stage"], 1):
-        lines.append(f"stage {k:<7}{stage['name'] or stage['ensemble']}: {md_setup.describe_stage(stage, md_setup.stage_steps(stage))}")
+        lines.append(
+            f"stage {k:<7}{stage['name'] or stage['ensemble']}: {md_setup.describe_stage(stage, md_setup.stage_steps(stage))}"
+        )
     rate = _sample(world, system, values)
     wall = rate * steps * (atoms + 0.15 * ghosts) / max(system.atoms.n + 0.15 * system.atoms.nghost, 1)
-    lines.append(f"time         {steps} steps, about {clock(wall)} on {ranks} ranks like this one ({1e3 * wall / max(steps, 1):.3g} ms/step)")
+    lines.append(
+        f"time         {steps} steps, about {clock(wall)} on {ranks} ranks like this one ({1e3 * wall / max(steps, 1):.3g} ms/step)"
+    )
     every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
     lines.append(f"checkpoint   {124 * total / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     if values["trajectory"]["every"]:

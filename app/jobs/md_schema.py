@@ -9,7 +9,9 @@ JOB = Table(
     {
         "kind": Key("str", choices=("md",), doc="job kind"),
         "title": Key("str", None, doc="shown in the log and the report"),
-        "directory": Key("path", None, doc="run directory, relative to the run file; default runs/<name of the run file>"),
+        "directory": Key(
+            "path", None, doc="run directory, relative to the run file; default runs/<name of the run file>"
+        ),
         "seed": Key("int", 1, doc="seed of every random stream", low=0, high=2**31 - 1),
         "walltime": Key("duration", None, doc="stop with a checkpoint before this much wall time has passed"),
     },
@@ -41,7 +43,18 @@ STRUCTURE = Table(
             None,
             doc="lattice to build",
             choices=(
-                "sc", "fcc", "bcc", "hcp", "diamond", "b2", "l1_2", "l1_0", "rocksalt", "zincblende", "wurtzite", "fluorite",
+                "sc",
+                "fcc",
+                "bcc",
+                "hcp",
+                "diamond",
+                "b2",
+                "l1_2",
+                "l1_0",
+                "rocksalt",
+                "zincblende",
+                "wurtzite",
+                "fluorite",
             ),
         ),
         "a": Key("float", None, unit="Å", above=0, doc="lattice parameter"),
@@ -53,7 +66,9 @@ STRUCTURE = Table(
         "rattle": Key("float", 0.0, unit="Å", low=0, doc="Gaussian displacement of every coordinate"),
         "periodic": Key("bool*3", None, doc="default: all periodic, or what the file says"),
         "vacuum": Key("float*3", [0.0, 0.0, 0.0], unit="Å", low=0, doc="empty space added along each axis"),
-        "masses": Key("table", None, unit="amu", above=0, doc="masses by element; default: the potential's, else standard"),
+        "masses": Key(
+            "table", None, unit="amu", above=0, doc="masses by element; default: the potential's, else standard"
+        ),
     },
     doc="The atoms to start from.",
     required=True,
@@ -109,7 +124,9 @@ GROUP = Table(
         "name": Key("str", doc="name of the group"),
         "sphere": Key("float*4", None, doc="centre in fractional coordinates (3) and radius in Å"),
         "block": Key("float*6", None, doc="fractional bounds: x_lo, x_hi, y_lo, y_hi, z_lo, z_hi"),
-        "cylinder": Key("float*4", None, doc="axis 0, 1 or 2; centre in the two other fractional coordinates; radius in Å"),
+        "cylinder": Key(
+            "float*4", None, doc="axis 0, 1 or 2; centre in the two other fractional coordinates; radius in Å"
+        ),
         "species": Key("str*", None, doc="all atoms of these elements"),
         "invert": Key("bool", False, doc="all atoms but these"),
     },
@@ -147,18 +164,28 @@ STAGE = Table(
         "steps": Key("int", None, low=0, doc="number of steps"),
         "time": Key("float", None, unit="ps", low=0, doc="length instead of steps"),
         "timestep": Key("float", 0.001, unit="ps", above=0, high=1, doc="time step"),
-        "velocities": Key("float", None, unit="K", low=0, doc="draw Maxwell–Boltzmann velocities at the start of the stage"),
+        "velocities": Key(
+            "float", None, unit="K", low=0, doc="draw Maxwell–Boltzmann velocities at the start of the stage"
+        ),
         "temperature": Key("number|ramp", None, unit="K", above=0, doc="target, or [start, end] of a linear ramp"),
         "thermostat": Key("str", "nose-hoover", choices=("nose-hoover", "langevin", "bussi"), doc="of nvt"),
         "thermostat_time": Key("float", 0.1, unit="ps", above=0, doc="relaxation time"),
         "chain": Key("int", 3, low=1, high=20, doc="length of the Nosé–Hoover chain"),
-        "pressure": Key("number|ramp", None, unit="GPa", doc="target, or [start, end] of a ramp; positive in compression"),
-        "stress": Key("float*6", None, unit="GPa", doc="target pressure tensor xx, yy, zz, yz, xz, xy; positive in compression"),
-        "cell": Key("str", "isotropic", choices=("isotropic", "anisotropic", "triclinic"), doc="what the barostat may change"),
+        "pressure": Key(
+            "number|ramp", None, unit="GPa", doc="target, or [start, end] of a ramp; positive in compression"
+        ),
+        "stress": Key(
+            "float*6", None, unit="GPa", doc="target pressure tensor xx, yy, zz, yz, xz, xy; positive in compression"
+        ),
+        "cell": Key(
+            "str", "isotropic", choices=("isotropic", "anisotropic", "triclinic"), doc="what the barostat may change"
+        ),
         "axes": Key("bool*3", [True, True, True], doc="axes that the barostat moves (anisotropic)"),
         "barostat_time": Key("float", 1.0, unit="ps", above=0, doc="relaxation time"),
         "freeze": Key("str*", [], doc="groups that do not move"),
-        "remove_momentum": Key("int", 0, low=0, doc="every so many steps; 0: never (the total momentum is conserved anyway)"),
+        "remove_momentum": Key(
+            "int", 0, low=0, doc="every so many steps; 0: never (the total momentum is conserved anyway)"
+        ),
         "method": Key("str", "fire", choices=("fire", "lbfgs", "cg"), doc="of minimise"),
         "force_tolerance": Key("float", 1e-4, unit="eV/Å", above=0, doc="of minimise: largest force component"),
         "stress_tolerance": Key("float", 0.01, unit="GPa", above=0, doc="of minimise with a relaxed cell"),
@@ -206,7 +233,9 @@ ANALYSIS = Table(
     "analysis",
     {
         "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
-        "method": Key("str", "cna", choices=("cna", "q6"), doc="adaptive common-neighbour analysis, or averaged bond order q̄₆"),
+        "method": Key(
+            "str", "cna", choices=("cna", "q6"), doc="adaptive common-neighbour analysis, or averaged bond order q̄₆"
+        ),
         "threshold": Key("float", 0.33, low=0, high=1, doc="of q6: solid where q̄₆ is above"),
     },
     doc="Solid fraction on the fly.",
@@ -224,5 +253,17 @@ LIMITS = Table(
 )
 
 TABLES = [
-    JOB, STRUCTURE, POTENTIAL, NEIGHBOURS, PARALLEL, GROUP, STAGE, SERIES, TRAJECTORY, CHECKPOINT, ANALYSIS, LOG, LIMITS,
+    JOB,
+    STRUCTURE,
+    POTENTIAL,
+    NEIGHBOURS,
+    PARALLEL,
+    GROUP,
+    STAGE,
+    SERIES,
+    TRAJECTORY,
+    CHECKPOINT,
+    ANALYSIS,
+    LOG,
+    LIMITS,
 ]

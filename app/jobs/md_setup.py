@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
-
 from ostwald.app import dynamics, potentials
-from ostwald.app.analysis import solid
 from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
@@ -41,7 +39,12 @@ def build_share(world, values) -> tuple[build.Share, dict]:
     if table["lattice"] is not None:
         composition = table["composition"]
         share = build.build_lattice(
-            world, table["lattice"], table["a"], tuple(table["species"]), table["cells"], c=table["c"],
+            world,
+            table["lattice"],
+            table["a"],
+            tuple(table["species"]),
+            table["cells"],
+            c=table["c"],
             periodic=table["periodic"] or (True, True, True),
         )
     else:
@@ -121,7 +124,9 @@ def masses_of(values, species, potential) -> np.ndarray:
             mass = float(potential.masses[t])
         if mass is None:
             if symbol not in atomic_numbers:
-                raise RunFileError(f"[structure] masses: no standard mass for '{symbol}'; give masses = {{ {symbol} = … }}")
+                raise RunFileError(
+                    f"[structure] masses: no standard mass for '{symbol}'; give masses = {{ {symbol} = … }}"
+                )
             mass = float(atomic_masses[atomic_numbers[symbol]])
         masses.append(mass)
     return np.array(masses)
@@ -165,7 +170,9 @@ def check_names(values):
     for k, stage in enumerate(values["stage"], 1):
         for name in stage["freeze"]:
             if name not in names:
-                raise RunFileError(f"[stage {k}] freeze: no group '{name}'; known: {', '.join(sorted(names)) or 'none'}")
+                raise RunFileError(
+                    f"[stage {k}] freeze: no group '{name}'; known: {', '.join(sorted(names)) or 'none'}"
+                )
     group = values["trajectory"]["group"]
     if group is not None and group not in names:
         raise RunFileError(f"[trajectory] group: no group '{group}'; known: {', '.join(sorted(names)) or 'none'}")

@@ -27,8 +27,13 @@ class Progress:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
             self.bar = Progress(
-                TextColumn("{task.percentage:5.1f} %"), BarColumn(), TextColumn("step {task.completed}/{task.total}"),
-                TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), transient=True,
+                TextColumn("{task.percentage:5.1f} %"),
+                BarColumn(),
+                TextColumn("step {task.completed}/{task.total}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                transient=True,
             )
             self.task = self.bar.add_task("run", total=self.total, completed=done)
             self.bar.start()

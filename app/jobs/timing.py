@@ -75,7 +75,9 @@ def table(figures: dict) -> str:
         f"{'per rank':<22}{'min':>12}{'mean':>12}{'max':>12}",
         "{:<22}{min:>12.0f}{mean:>12.0f}{max:>12.0f}".format("atoms", **p["atoms"]),
         "{:<22}{min:>12.0f}{mean:>12.0f}{max:>12.0f}".format("ghosts", **p["ghosts"]),
-        "{:<22}{min:>12.1f}{mean:>12.1f}{max:>12.1f}".format(f"neighbours ({f['list_style']})", **p["neighbours_per_atom"]),
+        "{:<22}{min:>12.1f}{mean:>12.1f}{max:>12.1f}".format(
+            f"neighbours ({f['list_style']})", **p["neighbours_per_atom"]
+        ),
         "{:<22}{0:>12.1f}{1:>12.1f}{2:>12.1f}".format(
             "memory MB", *(p["resident_bytes"][k] / 1e6 for k in ("min", "mean", "max"))
         ),

@@ -3,7 +3,6 @@
 import tomllib
 
 import pytest
-
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.runfile import RunFileError, dumps, load_toml, parse_duration, validate
 
@@ -96,7 +95,9 @@ def test_no_file_and_no_text(tmp_path):
         load_toml(tmp_path / "b.toml")
 
 
-@pytest.mark.parametrize("text, seconds", [("90s", 90), ("2h30m", 9000), ("1d", 86400), ("02:00:00", 7200), ("30:00", 1800), (12, 12)])
+@pytest.mark.parametrize(
+    "text, seconds", [("90s", 90), ("2h30m", 9000), ("1d", 86400), ("02:00:00", 7200), ("30:00", 1800), (12, 12)]
+)
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
