@@ -57,6 +57,7 @@ class System:
         self.dangerous = 0
         self.energy, self.virial = np.nan, np.full(6, np.nan)
         self.frozen_mask = 0
+        self.conserves_momentum = True
         self._cost_mark = 0.0
         self._stale = True
 
@@ -235,8 +236,8 @@ class System:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """3 per mobile atom, less 3 for the centre of mass where nothing is frozen."""
-        if self.frozen_mask:
+        """3 per mobile atom, less 3 for the centre of mass where its momentum is conserved and nothing is frozen."""
+        if self.frozen_mask or not self.conserves_momentum:
             return 3 * self.mobile
         return max(3 * self.total - 3, 1)
 

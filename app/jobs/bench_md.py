@@ -130,7 +130,7 @@ def bench(world, given) -> int:
     contestants = [(c, p) for c in cases for p in (given.precision or ["double", "mixed"])]
     runs: dict = {key: [] for key in contestants}
     sizes: dict = {}
-    for repeat in range(given.repeat):
+    for _ in range(given.repeat):
         for key in contestants:
             case, precision = key
             system = make_system(world, case, given.atoms, precision)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 from ostwald.app import dynamics
@@ -142,11 +142,11 @@ class MolecularDynamics:
             analyse = bool(analysis_every) and step % analysis_every == 0
             row = row or analyse
             with timers("integrate"):
-                integrator.first_half(system, self.stage_step)
+                integrator.first_half(system, self.step)
             system.update()
             system.compute(energy=row, virial=row or integrator.needs_virial)
             with timers("integrate"):
-                integrator.second_half(system, self.stage_step)
+                integrator.second_half(system, self.step)
                 if stage["remove_momentum"] and step % stage["remove_momentum"] == 0:
                     dynamics.remove_momentum(system)
             self.step, self.stage_step = step, self.stage_step + 1
@@ -221,7 +221,7 @@ class MolecularDynamics:
         return result
 
     def _observe(self, row, frame, analyse):
-        world, system, timers = self.world, self.system, self.world.timers
+        system, timers = self.system, self.world.timers
         labels = None
         extra = {}
         if self.analysis and (analyse or (frame and self.values["trajectory"]["structure"])):
@@ -324,8 +324,7 @@ class MolecularDynamics:
         self.series.close()
         if self.trajectory:
             self.trajectory.close()
-        if world.root:
-            self.directory.write_text("timing.json", json.dumps(figures, indent=1))
+        self.directory.write_json(self.directory.timing_file, figures)
 
 
 # ---- entry points -------------------------------------------------------------------------------------------------
@@ -343,40 +342,67 @@ def prepare(world, path) -> dict:
     return world.bcast(values)
 
 
+def default_directory(path) -> Path:
+    """runs/<name of the run file> beside it; the folder's name where the file is a plain run.toml."""
+    path = Path(path).resolve()
+    return path.parent / "runs" / (path.parent.name if path.stem == "run" else path.stem)
+
+
 def run(world, path, directory=None, force=False) -> int:
     """Starts the job of a run file."""
     values = prepare(world, path)
-    where = RunDirectory.choose(path, directory or values["job"]["directory"])
-    RunDirectory.check_free(world, where, force)
     system = md_setup.build_system(world, values, path)
-    target = RunDirectory.create(world, where, dumps(values), force=force)
-    with target.opened(world):
-        md_setup.announce(world, values, system)
+    where = directory or values["job"]["directory"] or default_directory(path)
+    values["job"]["directory"] = None
+    with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:
+        announce(world, values, system, target)
         return MolecularDynamics(world, values, target, system).run()
 
 
 def resume(world, directory, walltime=None) -> int:
     """Continues a run directory from its newest valid checkpoint."""
-    target = RunDirectory.open(world, directory)
-    values = prepare(world, target.run_file)
-    if walltime is not None:
-        values["job"]["walltime"] = walltime
-    with target.opened(world):
-        arrays, meta, exact = read_checkpoint(target.checkpoints, world)
-        potential = md_setup.load_potential(values, meta["system"]["species"])
-        if potential.hash != meta["potential"]:
-            world.log(
-                f"WARNING: the potential {values['potential']['file']} has changed since the checkpoint was written"
-            )
-        options = md_setup.system_options(values)
-        if not exact:
-            world.log(
-                f"the checkpoint was written by another number of ranks; atoms are redistributed over {world.size}"
-            )
-        system = System.restore(world, arrays, meta["system"], potential, exact=exact, **options)
-        job = MolecularDynamics(world, values, target, system, position=meta["job"])
+    with RunDirectory.open(directory, world) as target:
+        values = prepare(world, target.run_file)
+        if walltime is not None:
+            values["job"]["walltime"] = walltime
+        checkpoint = read_checkpoint(target.checkpoints, world)
+        for message in checkpoint.messages:
+            world.log.warning(message)
+        state = checkpoint.meta["system"]
+        potential = md_setup.load_potential(values, state["species"])
+        if potential.hash != checkpoint.meta["potential"]:
+            world.log.warning(f"the potential {values['potential']['file']} is not the one that the run started with")
+        if not checkpoint.same_ranks:
+            world.log(f"written by {checkpoint.ranks} ranks: the atoms are redistributed over {world.size}")
+        system = System.restore(
+            world, checkpoint.arrays, state, potential, exact=checkpoint.same_ranks, **md_setup.system_options(values)
+        )
+        job = MolecularDynamics(world, values, target, system, position=checkpoint.meta["job"])
         if job.stage >= len(values["stage"]):
             world.log("this run is complete; nothing is left to do")
             return 0
+        announce(world, values, system, target)
         world.log(f"resumed at step {job.step} ({job.time:g} ps)")
         return job.run()
+
+
+def announce(world, values, system, directory):
+    """What runs, where and on what: the head of the log."""
+    title = values["job"]["title"]
+    world.log(f"Ostwald molecular dynamics{': ' + title if title else ''}")
+    world.log(f"run directory {directory.path}")
+    world.log(world.describe())
+    world.log(f"system     {system.total} atoms, {' '.join(system.atoms.species)}; {system.cell.describe()}")
+    world.log(f"potential  {system.potential.describe()}")
+    grid = " × ".join(map(str, system.bricks.grid))
+    world.log(f"bricks     {grid}; skin {system.skin:g} Å; {system.style} neighbour lists")
+    world.log("units      Å, eV, ps, K, amu, GPa")
+
+
+def check(world, path, ranks=None) -> int:
+    """Validates a run file and prints what it would take."""
+    from ostwald.app.jobs.md_check import plan
+
+    values = prepare(world, path)
+    world.log(plan(world, values, path, ranks))
+    return 0

@@ -253,3 +253,32 @@ def start_stage(system, stage, seed, index):
         dynamics.initialise_velocities(system, stage["velocities"], seed=seed, step=index)
     elif stage["velocities"] == 0:
         system.atoms.velocities[:] = 0.0
+
+
+def make_integrator(system, stage, steps, seed, first):
+    """The integrator of a stage of `steps` steps whose first step is number `first` of the run."""
+
+    def target(value):
+        if isinstance(value, tuple):
+            return dynamics.Ramp(value[0], value[1], first, steps)
+        return None if value is None else dynamics.Ramp(value)
+
+    dt, ensemble = stage["timestep"], stage["ensemble"]
+    temperature, tau = target(stage["temperature"]), stage["thermostat_time"]
+    if ensemble == "nve":
+        return dynamics.NVE(dt)
+    if ensemble == "nvt":
+        if stage["thermostat"] == "langevin":
+            return dynamics.Langevin(dt, temperature, tau, seed=seed)
+        if stage["thermostat"] == "bussi":
+            return dynamics.Bussi(dt, temperature, tau, seed=seed)
+        return dynamics.NoseHoover(dt, temperature, tau, length=stage["chain"])
+    modes = stage["cell"]
+    if modes == "anisotropic":
+        modes = [name for name, free in zip(("xx", "yy", "zz"), stage["axes"]) if free]
+    if stage["stress"] is not None:
+        pressure = dynamics.Ramp(np.array(stage["stress"]))
+    else:
+        pressure = target(stage["pressure"])
+    heat = dict(temperature=temperature, tau=tau, length=stage["chain"]) if ensemble == "npt" else {}
+    return dynamics.MTK(dt, pressure, stage["barostat_time"], modes=modes, **heat)

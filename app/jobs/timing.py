@@ -78,10 +78,10 @@ def table(figures: dict) -> str:
         "{:<22}{min:>12.1f}{mean:>12.1f}{max:>12.1f}".format(
             f"neighbours ({f['list_style']})", **p["neighbours_per_atom"]
         ),
-        "{:<22}{0:>12.1f}{1:>12.1f}{2:>12.1f}".format(
+        "{:<22}{:>12.1f}{:>12.1f}{:>12.1f}".format(
             "memory MB", *(p["resident_bytes"][k] / 1e6 for k in ("min", "mean", "max"))
         ),
-        "{:<22}{0:>12.1f}{1:>12.1f}{2:>12.1f}".format(
+        "{:<22}{:>12.1f}{:>12.1f}{:>12.1f}".format(
             "halo kB/step", *(p["halo_bytes_per_step"][k] / 1e3 for k in ("min", "mean", "max"))
         ),
         "",
