@@ -368,7 +368,10 @@ def resume(world, directory, walltime=None) -> int:
         checkpoint = read_checkpoint(target.checkpoints, world)
         for message in checkpoint.messages:
             world.log.warning(message)
-        state = checkpoint.meta["system"]
+        position, state = checkpoint.meta["job"], checkpoint.meta["system"]
+        if position["stage"] >= len(values["stage"]):
+            world.log("this run is complete; nothing is left to do")
+            return 0
         potential = md_setup.load_potential(values, state["species"])
         if potential.hash != checkpoint.meta["potential"]:
             world.log.warning(f"the potential {values['potential']['file']} is not the one that the run started with")
@@ -377,13 +380,9 @@ def resume(world, directory, walltime=None) -> int:
         system = System.restore(
             world, checkpoint.arrays, state, potential, exact=checkpoint.same_ranks, **md_setup.system_options(values)
         )
-        job = MolecularDynamics(world, values, target, system, position=checkpoint.meta["job"])
-        if job.stage >= len(values["stage"]):
-            world.log("this run is complete; nothing is left to do")
-            return 0
         announce(world, values, system, target)
-        world.log(f"resumed at step {job.step} ({job.time:g} ps)")
-        return job.run()
+        world.log(f"resumed at step {position['step']} ({position['time']:g} ps)")
+        return MolecularDynamics(world, values, target, system, position=position).run()
 
 
 def announce(world, values, system, directory):
