@@ -1,0 +1,78 @@
+"""`ostwald info`: what a file or a run directory holds, in a few lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ostwald.io.checkpoint import checkpoint_info, list_checkpoints
+
+
+def describe(path) -> str:
+    """Text about a run directory, checkpoint, trajectory, time series, potential or structure. ValueError if it is none."""
+    path = Path(path)
+    if not path.exists():
+        from ostwald.app import potentials
+
+        if ":" in str(path):
+            return f"{path}: {potentials.load(str(path)).describe()}"
+        raise FileNotFoundError(f"{path}: no such file or directory")
+    if path.is_dir() and (path / "run.toml").exists():
+        return _run_directory(path)
+    if path.suffix in (".h5", ".h5md", ".hdf5"):
+        return _hdf5(path)
+    return _potential_or_structure(path)
+
+
+def _checkpoint_line(found) -> str:
+    state = "valid" if found.valid else f"NOT valid: {found.reason}"
+    return f"{found.path.name}: step {found.step}, {found.atoms} atoms, {found.ranks} ranks, {found.size / 1e6:.2f} MB, {state}"
+
+
+def _run_directory(path: Path) -> str:
+    lines = [f"{path}: run directory"]
+    timing = path / "timing.json"
+    if timing.exists():
+        f = json.loads(timing.read_text())
+        state = "finished" if f["finished"] else "stopped, to be resumed"
+        lines.append(
+            f"  {state} at step {f['total_steps']}: {f['atoms']} atoms, {f['ranks']} ranks, "
+            f"{f['atom_steps_per_second']:.4g} atom-steps/s, {f['ns_per_day']:.4g} ns/day, wall {f['total_wall_seconds']:.1f} s"
+        )
+    for found in list_checkpoints(path / "checkpoints", verify=True):
+        lines.append("  " + _checkpoint_line(found))
+    for name in ("series.h5", "trajectory.h5"):
+        if (path / name).exists():
+            lines.append("  " + _hdf5(path / name).replace(str(path) + "/", ""))
+    return "\n".join(lines)
+
+
+def _hdf5(path: Path) -> str:
+    from ostwald.io.h5md import trajectory_info
+    from ostwald.io.timeseries import series_info
+
+    if path.name.startswith("checkpoint-"):
+        return _checkpoint_line(checkpoint_info(path, verify=True))
+    for describe_file in (trajectory_info, series_info):
+        text = describe_file(path)
+        if text:
+            return f"{path}: {text}"
+    raise ValueError(f"{path}: an HDF5 file, but neither a trajectory, a time series nor a checkpoint of Ostwald")
+
+
+def _potential_or_structure(path: Path) -> str:
+    from ostwald.app import potentials
+    from ostwald.io.structures import read_structure
+
+    try:
+        return f"{path}: {potentials.load(path).describe()}"
+    except potentials.PotentialError as error:
+        reason = error
+    try:
+        found = read_structure(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: neither a potential ({reason}) nor a structure ({error})") from error
+    from ostwald.app.atoms.cell import Cell
+
+    cell = Cell(found.matrix, found.origin, found.periodic)
+    return f"{path}: structure, {len(found.types)} atoms, {' '.join(found.species)}; {cell.describe()}"
