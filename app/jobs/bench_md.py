@@ -40,11 +40,11 @@ class Case:
 
 
 CASES = [
-    Case("lj", "lj", "fcc", (4 / 0.8442) ** (1 / 3), "Ar", 1.0, 1.44 / BOLTZMANN, 0.005 * REDUCED_TIME, 0.3),
+    Case("lj", "lj.toml", "fcc", (4 / 0.8442) ** (1 / 3), "Ar", 1.0, 1.44 / BOLTZMANN, 0.005 * REDUCED_TIME, 0.3),
     Case("eam-Cu", "zhou:Cu", "fcc", 3.615, "Cu", 63.55, 1600.0),
     Case("eam-Al", "zhou:Al", "fcc", 4.05, "Al", 26.98, 900.0),
-    Case("sw-Si", "sw:Si", "diamond", 5.431, "Si", 28.06, 1000.0),
-    Case("tersoff-Si", "tersoff:Si", "diamond", 5.431, "Si", 28.06, 1000.0),
+    Case("sw-Si", "Si.sw", "diamond", 5.431, "Si", 28.06, 1000.0),
+    Case("tersoff-Si", "Si.tersoff", "diamond", 5.431, "Si", 28.06, 1000.0),
 ]
 
 

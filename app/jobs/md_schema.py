@@ -186,7 +186,7 @@ STAGE = Table(
         "remove_momentum": Key(
             "int", 0, low=0, doc="every so many steps; 0: never (the total momentum is conserved anyway)"
         ),
-        "method": Key("str", "fire", choices=("fire", "lbfgs", "cg"), doc="of minimise"),
+        "method": Key("str", "lbfgs", choices=("lbfgs", "fire"), doc="of minimise"),
         "force_tolerance": Key("float", 1e-4, unit="eV/Å", above=0, doc="of minimise: largest force component"),
         "stress_tolerance": Key("float", 0.01, unit="GPa", above=0, doc="of minimise with a relaxed cell"),
         "relax_cell": Key("bool", False, doc="of minimise: the cell too, to the given pressure (default 0) or stress"),

@@ -18,6 +18,10 @@ from .base import Potential, PotentialError, check_precision
 FAMILIES = ("overlay", "zhou", "tersoff", "stillinger_weber", "lennard_jones", "zbl", "eam")
 
 
+PUBLISHED = Path(__file__).parent / "published"
+"""Parameters from the literature that come with the project: found by their file names where no such file is."""
+
+
 def families():
     """The modules of the families, in the order in which they are asked."""
     names = (f"{__package__}.{name}" for name in FAMILIES)
@@ -27,7 +31,7 @@ def families():
 def load(path, species=None, precision="double") -> Potential:
     """Reads a potential, its family decided by content and suffix.
 
-    path: a file or directory; or "zhou:Ni-Al", metals of the analytic Zhou-Johnson-Wadley set (2004).
+    path: a file or directory; the name of a published set that comes along (Si.sw, Si.tersoff); or "zhou:Ni-Al", metals of the analytic Zhou-Johnson-Wadley set (2004).
     species: chemical symbol of each type of atom; None: those of the file, in its order.
     precision: "double", or "mixed" (float pair arithmetic, double sums).
     PotentialError: one sentence naming the file, and the line where there is one.
@@ -39,6 +43,8 @@ def load(path, species=None, precision="double") -> Potential:
             raise PotentialError("no species given", path)
     name = str(path)
     place = Path(path)
+    if not place.exists() and (PUBLISHED / name).is_file():
+        place = PUBLISHED / name
     if not place.exists():
         for family in families():
             if getattr(family, "matches_name", lambda name: False)(name):
