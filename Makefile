@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 MPIRUN ?= mpirun
 # ranks of `make run` and `make bench`: the physical cores that this process may use
 NP ?= $(shell c=$$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^\#' | sort -u | wc -l); n=$$(nproc); [ $$c -ge 1 ] && [ $$c -lt $$n ] && echo $$c || echo $$n)
-RUN := examples/solidification/run.toml
+RUN := solidification
 ARGS ?=
 
 # packages of other Pythons (environment modules put them there) must not mix with those of .venv
@@ -27,7 +27,8 @@ help:  ## this list
 	@echo "Settings: NP=2 (ranks)  ARGS='-k halo' (to pytest)  OSTWALD_MARCH, OSTWALD_PYTHON, MPICC, HDF5_DIR, PETSC_DIR: docs/installation.md"
 
 run: install  ## install what molecular dynamics needs, then freeze a melt on all cores and say where the report is
-	$(MPIRUN) -n $(NP) .venv/bin/ostwald run $(RUN) $(ARGS)
+	$(MPIRUN) -n $(NP) .venv/bin/ostwald run examples/$(RUN)/run.toml --directory runs/$(RUN) --force $(ARGS)
+	@echo "The report: $(CURDIR)/runs/$(RUN)/report.html"
 
 install:  ## what molecular dynamics needs, into .venv
 	@bash jobscripts/install.sh md

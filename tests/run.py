@@ -1,4 +1,4 @@
-"""Runs every test and sums up: the MPI tests on 1, 2, 3 and 4 ranks, the unit tests in one process.
+"""Runs every test and sums up: the MPI tests on 1, 2, 3 and 4 ranks, the unit and end-to-end tests in one process.
 
     .venv/bin/python tests/run.py [--parts 1,2,3,4,unit] [pytest arguments: -k halo, tests/mpi/test_halo.py, ...]
 
@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "test"
+FOLDERS = {"unit": ["tests/unit", "tests/e2e"], "mpi": ["tests/mpi"]}
 PART_SECONDS = {"unit": 1200, "mpi": 420}  # a part is killed after this,
 TOTAL_SECONDS = 1560  # and all of it after this
 TEST_SECONDS = {"unit": 300, "mpi": 120}
@@ -160,8 +161,8 @@ def main():
     begin = time.monotonic()
     counts, troubles = Counter(), []
     for part in options.parts.split(","):
-        folder = "tests/unit" if part == "unit" else "tests/mpi"
-        chosen = [p for p in paths if p.startswith(folder)] if paths else [folder]
+        folders = FOLDERS["unit" if part == "unit" else "mpi"]
+        chosen = [p for p in paths if p.startswith(tuple(folders))] if paths else folders
         if not chosen:
             continue
         status = launch(part, chosen + arguments, max(10, TOTAL_SECONDS - (time.monotonic() - begin)))
