@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite, sqrt
+
 import numpy as np
 
 
@@ -25,13 +27,22 @@ class Cell:
         self._refresh()
 
     def _refresh(self):
-        m = self._matrix
-        volume = float(np.dot(m[0], np.cross(m[1], m[2])))
-        scale = float(np.prod(np.sqrt((m * m).sum(1))))
-        if not np.isfinite(volume) or volume <= 1e-12 * scale:
-            raise ValueError(f"the cell vectors {m.tolist()} Å enclose no volume or are left-handed")
+        # plain numbers: a barostat comes here every step
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = m = self._matrix.tolist()
+        ux, uy, uz = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx  # b × c
+        volume = ax * ux + ay * uy + az * uz
+        scale = sqrt((ax * ax + ay * ay + az * az) * (bx * bx + by * by + bz * bz) * (cx * cx + cy * cy + cz * cz))
+        if not isfinite(volume) or volume <= 1e-12 * scale:
+            raise ValueError(f"the cell vectors {m} Å enclose no volume or are left-handed")
         self._volume = volume
-        self._inverse = np.linalg.inv(m)
+        v = 1.0 / volume
+        self._inverse = np.array(
+            [
+                [v * ux, v * (cy * az - cz * ay), v * (ay * bz - az * by)],
+                [v * uy, v * (cz * ax - cx * az), v * (az * bx - ax * bz)],
+                [v * uz, v * (cx * ay - cy * ax), v * (ax * by - ay * bx)],
+            ]
+        )
 
     @property
     def matrix(self) -> np.ndarray:

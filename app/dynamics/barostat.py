@@ -163,7 +163,7 @@ class MTK(Integrator):
     where kick and drift are the exact solutions for constant f and ν (matrix exponentials). All global sums of a step
     travel in one reduction.
 
-    Conserved: E_pot + E_kin + U(h) + W Tr ν²/2 + energies of the chains, less the work done by ramps and by renewing h0.
+    Conserved: E_pot + E_kin + U(h) + W Tr ν²/2 + energies of the chains, less the work of ramps and of renewing h0.
 
     | symbol | variable | unit |
     | --- | --- | --- |
@@ -180,6 +180,7 @@ class MTK(Integrator):
     """
 
     needs_virial = True
+
     def __init__(
         self,
         dt,

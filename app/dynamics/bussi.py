@@ -16,7 +16,7 @@ class Bussi(Integrator):
 
         α² = c + (1 - c) K̄/(N_f K) (R_1² + Σ_{i=2}^{N_f} R_i²) + 2 R_1 sqrt(c (1 - c) K̄/(N_f K)),  c = exp(-Δt/τ)
 
-    Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), eq. A7; the sum of squares is drawn as a gamma variate.
+    Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), eq. A7; the sum of squares is one gamma variate.
     Conserved: E_pot + E_kin less the heat Σ (α² - 1) K (their "effective energy").
 
     | symbol | variable | unit |

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ostwald.app.atoms.units import BOLTZMANN, FORCE_TO_ACCELERATION, MVV2E
+from ostwald.app.atoms.units import BOLTZMANN, FORCE_TO_ACCELERATION
 from ostwald.app.kernels import _integrate
+from ostwald.parallel import CollectiveError
+
+
+class Unstable(CollectiveError):
+    """A run that cannot go on: raised on every rank."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,10 @@ def shortest_distance(system) -> float:
     return float(system.world.allreduce(shortest**0.5, op="min"))
 
 
-def check_time_step(system, dt, *, fraction=0.1) -> str | None:
-    """One sentence where a step of `dt` (ps) is too long for the present velocities and forces, else None. Collective.
+def check_timestep(system, dt, *, fraction=0.2):
+    """Raises Unstable where a step of `dt` (ps) is too long for the present velocities and forces. Collective.
 
-    Tested is how far an atom goes in a step, v dt + f dt²/2m, against `fraction` of the shortest interatomic distance: at a
-    tenth, velocity Verlet has some 20 steps in a bond's vibration and is near its limit.
+    Tested is how far an atom goes in a step, v dt + f dt²/2m, against `fraction` of the shortest interatomic distance.
     """
     atoms = system.atoms
     moves = system.world.allreduce(
@@ -57,16 +61,16 @@ def check_time_step(system, dt, *, fraction=0.1) -> str | None:
     shortest = shortest_distance(system)
     limit = fraction * shortest
     if moves[0] + moves[1] <= limit:
-        return None
+        return
     if moves[1] > limit:
-        return (
+        raise Unstable(
             f"the forces are so large that an atom would move {moves[1]:.3g} Å in one step of {dt:g} ps "
             f"(the shortest distance is {shortest:.3g} Å): minimise the structure first or take a shorter step"
         )
     suggestion = dt * limit / (moves[0] + moves[1])
-    return (
-        f"a step of {dt:g} ps moves the fastest atom {moves[0] + moves[1]:.3g} Å, more than {fraction:.0%} of the shortest "
-        f"distance of {shortest:.3g} Å: take at most {suggestion:.1g} ps"
+    raise Unstable(
+        f"a step of {dt:g} ps moves the fastest atom {moves[0] + moves[1]:.3g} Å, more than {fraction:.0%} of "
+        f"the shortest distance of {shortest:.3g} Å: take at most {suggestion:.1g} ps"
     )
 
 
@@ -80,11 +84,11 @@ def _inverse_masses(system, factor) -> dict:
     return dict(types=system.atoms.types, weights=factor * FORCE_TO_ACCELERATION / system.atoms.masses)
 
 
-def diagnose(system, *, max_temperature=None, max_speed=None, max_force=None) -> Fault | None:
+def diagnose(system, max_temperature=None, *, max_speed=None, max_force=None) -> Fault | None:
     """The first thing that is wrong with a system, the same on every rank, or None. Collective: one small reduction.
 
-    Looked for: positions, velocities and forces that are not numbers; a speed above `max_speed` (Å/ps); a force above
-    `max_force` (eV/Å); a temperature above `max_temperature` (K). The atom named is the worst of the lowest rank affected.
+    Looked for: positions, velocities and forces that are not finite; a speed above `max_speed` (Å/ps); a force above
+    `max_force` (eV/Å); a temperature above `max_temperature` (K). Named is the worst atom of the lowest rank affected.
     """
     atoms, world = system.atoms, system.world
     fault = None
@@ -100,8 +104,8 @@ def diagnose(system, *, max_temperature=None, max_speed=None, max_force=None) ->
             fault = (f"its {noun} of {square**0.5:.4g} {unit} is beyond {limit:g} {unit}", int(atoms.ids[row]))
         if fault:
             break
-    twice_kinetic = MVV2E * float(_integrate.kinetic_tensor(atoms.velocities, atoms.types, atoms.masses, atoms.n)[:3].sum())
-    faults, twice_kinetic = world.allreduce(np.array([fault is not None, twice_kinetic], dtype=np.float64))
+    share = [fault is not None, float(system.local_kinetic_tensor()[:3].sum())]
+    faults, twice_kinetic = world.allreduce(np.array(share, dtype=np.float64))
     if faults:
         return next(Fault(*found, rank) for rank, found in enumerate(world.allgather(fault)) if found)
     temperature = twice_kinetic / (BOLTZMANN * max(system.degrees_of_freedom, 1))

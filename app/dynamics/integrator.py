@@ -13,9 +13,9 @@ class Integrator:
 
         first_half(system, step); system.update(); system.compute(virial=needs_virial, ...); second_half(system, step)
 
-    `step` counts the steps of the run from 0. The forces (and, with needs_virial, the virial) of the present positions must
-    have been computed before the first step. `prepare` runs by itself before the first step; call it again after the
-    velocities, the cell or the forces were changed by anything but this integrator.
+    `step` counts the steps of the run from 0. The forces (and, with needs_virial, the virial) of the present positions
+    must have been computed before the first step. `prepare` runs by itself before the first step; call it again after
+    velocities, cell or forces were changed by anything but this integrator.
 
     conserves_momentum says whether the centre of mass has degrees of freedom (it has none where momentum is conserved).
     Everything an integrator carries from step to step is in `state()`, the same on every rank; `restore` takes it back.

@@ -18,9 +18,9 @@ class Langevin(Integrator):
 
         B: v += (Δt/2) f/m;  A: x += (Δt/2) v;  O: v = c v + sqrt((1 - c²) kT/m) R, c = exp(-γ Δt);  A;  B
 
-    Leimkuhler, Matthews, Appl. Math. Res. Express 2013, 34; J. Chem. Phys. 138, 174102 (2013). R: normal numbers keyed by
-    (seed, atom id, step). Conserved: E_pot + E_kin less the heat that O brought in (Bussi, Parrinello, Phys. Rev. E 75,
-    056707 (2007)).
+    Leimkuhler, Matthews, Appl. Math. Res. Express 2013, 34; J. Chem. Phys. 138, 174102 (2013). R: normal numbers keyed
+    by (seed, atom id, step). Conserved: E_pot + E_kin less the heat that O brought in: Bussi, Parrinello, Phys. Rev. E
+    75, 056707 (2007).
 
     | symbol | variable | unit |
     | --- | --- | --- |

@@ -20,12 +20,12 @@ _PREFIX = "minimise."
 class Minimum:
     """Where a minimisation stands or ended.
 
-    iterations, evaluations: counts; energy: E_pot, eV; enthalpy: E_pot + P V (+ work of a deviatoric target), eV;
-    force: the largest |f| of a mobile atom, eV/Å; stress: the largest deviation of a free component of the pressure tensor
-    from its target, GPa (0 in a fixed cell); converged; reason: a few words.
+    steps, evaluations: counts; energy: E_pot, eV; enthalpy: E_pot + P V (+ work of a deviatoric target), eV;
+    force: the largest |f| of a mobile atom, eV/Å; stress: the largest deviation of a free component of the pressure
+    tensor from its target, GPa (0 in a fixed cell); converged; reason: a few words.
     """
 
-    iterations: int
+    steps: int
     evaluations: int
     energy: float
     enthalpy: float
@@ -33,6 +33,15 @@ class Minimum:
     stress: float
     converged: bool = False
     reason: str = ""
+
+    def describe(self) -> str:
+        """One line."""
+        verb = "converged" if self.converged else f"stopped ({self.reason})"
+        stress = f", stress error {self.stress:.3g} GPa" if self.stress else ""
+        return (
+            f"{verb} after {self.steps} steps, {self.evaluations} evaluations: energy {self.energy:.10g} eV, "
+            f"largest force {self.force:.3g} eV/Å{stress}"
+        )
 
 
 def minimise(
@@ -43,17 +52,18 @@ def minimise(
     cell=None,
     pressure=0.0,
     stress_tolerance: float = 1e-2,
-    max_iterations: int = 10_000,
+    max_steps: int = 10_000,
     max_step: float = 0.2,
     memory: int = 6,
-    report: Callable[[Minimum], object] | None = None,
+    report: Callable[[int, float, float, float], object] | None = None,
 ) -> Minimum:
     """Moves the mobile atoms, and the cell where asked, to a minimum. Velocities are not touched. Collective.
 
     force_tolerance: eV/Å, of the largest force; stress_tolerance: GPa, of the largest component;
     cell: None (fixed) or what CellModes takes; pressure: GPa, a number or (6,) xx, yy, zz, yz, xz, xy;
     max_step: Å that an atom may move in an iteration; memory: pairs that L-BFGS remembers;
-    report: called after every iteration. Raises ValueError where the first energy is not finite.
+    report: called after every step with step, enthalpy (eV), largest force and stress error.
+    Raises ValueError where the first energy is not finite.
     """
     if method not in _METHODS:
         raise ValueError(f"a minimiser is one of {', '.join(_METHODS)}, not {method!r}")
@@ -63,7 +73,7 @@ def minimise(
         surface.evaluate()
         if not np.isfinite(surface.enthalpy):
             raise ValueError(f"the energy of the structure to be minimised is not finite ({surface.energy} eV)")
-        return _METHODS[method](surface, int(max_iterations), int(memory), report or (lambda minimum: None))
+        return _METHODS[method](surface, int(max_steps), int(memory), report or (lambda *numbers: None))
     finally:
         surface.close()
 
@@ -129,7 +139,7 @@ class _Surface:
         self.cells[out] = sum(c * self.cells[name] for name, c in terms.items())
 
     def largest(self, name: str) -> float:
-        """This rank's longest atomic step of a vector, in Å; a strain counts as the step of an atom at cell's length."""
+        """This rank's longest atomic step along a vector, Å; a strain counts as the step of an atom 4 Å away."""
         square, _ = _integrate.largest(self.rows(name), self.system.atoms.n)
         strain = np.abs(self.cells[name] / self.length).max()
         return max(square**0.5, 4.0 * strain)
@@ -149,7 +159,7 @@ class _Surface:
         _integrate.deform(
             atoms.positions,
             atoms.n,
-            deformation=np.linalg.solve(self.deformation.T, new.T).T,
+            deformation=new @ np.linalg.inv(self.deformation),
             fixed_point=cell.origin,
             direction=direction,
             step=amount * new,
@@ -159,7 +169,7 @@ class _Surface:
         cell.matrix = self.first @ new.T
 
     def evaluate(self, gradient: str = "gradient", along: tuple[tuple[str, str], ...] = ()):
-        """Energy, gradient vector and what convergence needs; returns global products of the pairs of vectors `along`."""
+        """Energy, gradient vector, what convergence needs; returns the global products of the pairs `along`."""
         system, modes = self.system, self.modes
         self.evaluations += 1
         system.update()
@@ -197,7 +207,6 @@ class _Surface:
         cell, load = self.system.cell, self.load
         excess = load.stress(cell) - virial
         self.enthalpy += load.energy(cell)
-        self.loaded = float(np.abs(self.modes.project(excess)).max()) / cell.volume * GPA
         self.stress = float(np.abs(self.modes.project(virial / cell.volume * GPA - self.target)).max())
         slope = np.linalg.solve(self.deformation, tensor(excess))
         values, axes = np.linalg.eigh(tensor(self.strain))
@@ -217,25 +226,32 @@ class _Surface:
         return self.force <= self.force_tolerance and self.stress <= self.stress_tolerance
 
     def settled(self) -> bool:
-        """Whether the stress is at its target for the present reference cell, but not for the cell as it is now."""
-        if self.modes is None or self.load.deviator is None or self.converged:
+        """Whether the gradient has vanished while the stress is not at its target.
+
+        So it is under a target that is not hydrostatic, which refers to the first cell, and where only some shears are
+        free, which exp(ε) mixes with others.
+        """
+        if self.modes is None or self.converged or self.force > self.force_tolerance:
             return False
-        return self.force <= self.force_tolerance and self.loaded <= 0.5 * self.stress_tolerance
+        slope = np.abs(self.cells["gradient"] * self.length / _ROOT**2).max() / self.system.cell.volume * GPA
+        return slope <= 0.5 * self.stress_tolerance
 
     def renew(self):
-        """Takes the present cell as the reference of a target that is not hydrostatic; the vectors are void after that."""
+        """Takes the present cell as the first: strain and load are counted from it. All vectors are void then."""
         self.load.renew(self.system.cell)
-        return self.evaluate()
+        self.first = self.system.cell.matrix.copy()
+        self.strain, self.deformation = np.zeros(6), np.eye(3)
+        self.evaluate()
 
-    def at(self, iterations, reason="") -> Minimum:
+    def at(self, steps, reason="") -> Minimum:
         numbers = (self.energy, self.enthalpy, self.force, self.stress)
-        return Minimum(iterations, self.evaluations, *numbers, bool(reason) and self.converged, reason)
+        return Minimum(steps, self.evaluations, *numbers, bool(reason) and self.converged, reason)
 
 
-def _lbfgs(surface: _Surface, max_iterations, memory, report) -> Minimum:
+def _lbfgs(surface: _Surface, max_steps, memory, report) -> Minimum:
     """Limited-memory BFGS: Nocedal, Math. Comput. 35, 773 (1980), on the products of its vectors alone, as Chen, Wang,
-    Zhou, NIPS 27 (2014): one reduction an iteration. Steps are accepted by the approximate Wolfe conditions of Hager, Zhang,
-    SIAM J. Optim. 16, 170 (2005), which still hold where the energy has no digits left.
+    Zhou, NIPS 27 (2014), so that a step needs few reductions. Steps are accepted by the approximate Wolfe conditions of
+    Hager, Zhang, SIAM J. Optim. 16, 170 (2005), which still hold where the energy has no digits left.
     """
     system = surface.system
     slots = [(f"s{k}", f"y{k}") for k in range(memory)]
@@ -253,9 +269,9 @@ def _lbfgs(surface: _Surface, max_iterations, memory, report) -> Minimum:
 
     products("gradient")
     g = place["gradient"]
-    for iteration in range(max_iterations):
+    for done in range(max_steps):
         if surface.converged:
-            return surface.at(iteration, "converged")
+            return surface.at(done, "converged")
         if surface.settled():
             surface.renew()
             used.clear()
@@ -278,7 +294,7 @@ def _lbfgs(surface: _Surface, max_iterations, memory, report) -> Minimum:
         slope = float(weights @ gram[:, g])
         if not slope < 0.0:
             if not used:
-                return surface.at(iteration, "the gradient is zero along all free directions")
+                return surface.at(done, "the gradient is zero along all free directions")
             used.clear()
             continue
         terms = {name: w for name, w in zip(basis, weights) if w != 0.0}
@@ -291,7 +307,7 @@ def _lbfgs(surface: _Surface, max_iterations, memory, report) -> Minimum:
             # back at the start of the line
             products("gradient")
             if not used:
-                return surface.at(iteration, "no lower energy along the steepest descent: rounding")
+                return surface.at(done, "no lower energy along the steepest descent: rounding")
             used.clear()
             continue
         if len(used) == memory:
@@ -304,8 +320,8 @@ def _lbfgs(surface: _Surface, max_iterations, memory, report) -> Minimum:
         sy, yy = gram[place[slot[0]], place[slot[1]]], gram[place[slot[1]], place[slot[1]]]
         if sy > 1e-10 * (yy * gram[place[slot[0]], place[slot[0]]]) ** 0.5:
             used.append(slot)
-        report(surface.at(iteration + 1))
-    return surface.at(max_iterations, "converged" if surface.converged else "the largest number of iterations")
+        report(done + 1, surface.enthalpy, surface.force, surface.stress)
+    return surface.at(max_steps, "converged" if surface.converged else "the largest number of steps")
 
 
 def _line_search(surface, step, slope) -> float | None:
@@ -341,7 +357,7 @@ def _line_search(surface, step, slope) -> float | None:
     return None
 
 
-def _fire(surface: _Surface, max_iterations, memory, report) -> Minimum:
+def _fire(surface: _Surface, max_steps, memory, report) -> Minimum:
     """FIRE 2.0: Bitzek, Koskinen, Gähler, Moseler, Gumbsch, Phys. Rev. Lett. 97, 170201 (2006); Guénolé, Nöhring, Vaid,
     Houllé, Xie, Prakash, Bitzek, Comput. Mater. Sci. 175, 109584 (2020). Semi-implicit Euler with unit masses.
     """
@@ -349,9 +365,9 @@ def _fire(surface: _Surface, max_iterations, memory, report) -> Minimum:
     surface.vector("velocity")
     time, longest, shortest, mix, uphill, downhill = 0.1, 1.0, 0.002, 0.25, 0, 0
     power, speed2, slope2 = 0.0, 0.0, None
-    for iteration in range(max_iterations):
+    for done in range(max_steps):
         if surface.converged:
-            return surface.at(iteration, "converged")
+            return surface.at(done, "converged")
         if surface.settled():
             surface.renew()
             surface.combine("velocity", {"velocity": 0.0})
@@ -365,7 +381,7 @@ def _fire(surface: _Surface, max_iterations, memory, report) -> Minimum:
         elif speed2 > 0.0:
             downhill, uphill = 0, uphill + 1
             if uphill > 2000:
-                return surface.at(iteration, "no way down was found")
+                return surface.at(done, "no way down was found")
             surface.move("velocity", -0.5 * time)  # half a step back, out of the climb
             time, mix = max(0.5 * time, shortest), 0.25
             surface.combine("velocity", {"velocity": 0.0})
@@ -383,8 +399,8 @@ def _fire(surface: _Surface, max_iterations, memory, report) -> Minimum:
         if not np.isfinite(surface.enthalpy):
             raise ValueError("the energy became infinite during minimisation: take a smaller max_step")
         power, speed2, slope2 = -float(products[0]), float(products[1]), float(products[2])
-        report(surface.at(iteration + 1))
-    return surface.at(max_iterations, "converged" if surface.converged else "the largest number of iterations")
+        report(done + 1, surface.enthalpy, surface.force, surface.stress)
+    return surface.at(max_steps, "converged" if surface.converged else "the largest number of steps")
 
 
 _METHODS = {"lbfgs": _lbfgs, "fire": _fire}

@@ -23,14 +23,24 @@ def _chosen(system, group, select) -> np.ndarray:
     return chosen
 
 
-def maxwell_boltzmann(
-    system, temperature, *, seed, group=None, select=None, zero_momentum=True, zero_angular_momentum=False, exact=True
+def initialise_velocities(
+    system,
+    temperature,
+    *,
+    seed,
+    step=0,
+    group=None,
+    select=None,
+    zero_momentum=True,
+    zero_angular_momentum=False,
+    exact=True,
 ):
     """Draws velocities at `temperature` (K) for the mobile atoms of a group (a name), or of `select` (n,) bool.
 
-    Each component has variance kT/m and is keyed by (seed, atom id): the same on any number of ranks. Then the total
-    momentum, and where asked the angular momentum, of the chosen atoms is removed, and with `exact` their velocities are
-    scaled to the temperature, counting 3 degrees of freedom an atom less those removed. Frozen atoms get zero. Collective.
+    Each component has variance kT/m (Maxwell, Boltzmann) and is keyed by (seed, atom id, step): the same on any number
+    of ranks. Then the total momentum, and where asked the angular momentum, of the chosen atoms is removed, and with
+    `exact` their velocities are scaled to the temperature, at 3 degrees of freedom an atom less those removed. Frozen
+    atoms get zero. Collective.
     """
     if not temperature >= 0.0:
         raise ValueError(f"the temperature must not be negative, got {temperature} K")
@@ -38,7 +48,7 @@ def maxwell_boltzmann(
     chosen = _chosen(system, group, select)
     ids, masses = atoms.ids[: atoms.n][chosen], atoms.masses[atoms.types[: atoms.n][chosen]]
     widths = np.sqrt(BOLTZMANN * temperature / (MVV2E * masses))
-    atoms.velocities[chosen] = widths[:, None] * philox_normal(seed, "velocities", ids, 0, 3)
+    atoms.velocities[chosen] = widths[:, None] * philox_normal(seed, "velocities", ids, step, 3)
     if system.frozen_mask:
         atoms.velocities[(atoms.groups & np.uint32(system.frozen_mask)) != 0] = 0.0
     if zero_momentum:
@@ -89,8 +99,8 @@ def remove_rotation(system, *, group=None, select=None):
 def rescale(system, temperature, *, group=None, select=None, removed=None):
     """Scales the velocities of the chosen mobile atoms to `temperature` (K) exactly. Collective.
 
-    removed: degrees of freedom their motion as a whole does not have (default: 3 for all atoms of a system where nothing
-    is frozen, else 0). Raises ValueError where nothing moves.
+    removed: degrees of freedom that their motion as a whole has lost (default: 3 for all atoms of a system where
+    nothing is frozen, else 0). Raises ValueError where nothing moves.
     """
     atoms = system.atoms
     chosen = _chosen(system, group, select)
