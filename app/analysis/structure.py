@@ -1,0 +1,175 @@
+"""What order the atoms are in, computed on the fly, across bricks.
+
+Every function takes the rows of a rank as a potential does (`Neighbourhoods`: locals, ghosts and `forward`) and
+`reach`, the distance in Å up to which the ghosts are complete; neighbours are searched here, so the style of the list
+does not matter. `surroundings(system, reach)` gives both, with a halo of its own where the potential's is too thin.
+
+Labels are int8: 0 other, 1 fcc, 2 hcp, 3 bcc, 4 icosahedral (`LABELS`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ostwald.app.kernels import _structure
+from ostwald.app.potentials.base import Neighbourhoods
+from ostwald.parallel import Halo
+
+LABELS = ("other", "fcc", "hcp", "bcc", "ico")
+OTHER, FCC, HCP, BCC, ICO = range(5)
+SOLID = 0.3  # threshold of q̄₆ with 12 neighbours: fcc, hcp, bcc have 0.57, 0.48, 0.54 when perfect, a melt 0.1–0.25
+
+
+def surroundings(system, reach=None):
+    """(Neighbourhoods, reach): the rows of this rank with ghosts complete up to at least `reach` (Å).
+
+    reach None: whatever the potential's halo holds, but no less than 4/3 of the radius of the sphere that holds 14
+    atoms at the mean density. A wider reach than the potential's cutoff costs a halo of its own. Collective.
+    """
+    nb = system.neighbourhoods()
+    held = system.potential.cutoff
+    if reach is None:
+        reach = max(held, 4 / 3 * (15 * system.cell.volume / (4.18879 * max(system.total, 1))) ** (1 / 3))
+        reach = held if reach <= held else reach
+    if reach <= held:
+        return nb, held
+    n = nb.nlocal
+    halo = Halo(system.world, system.bricks)
+    nghost = halo.build(nb.positions[:n], system.cell.matrix, system.cell.origin, reach)
+    positions, types = np.empty((n + nghost, 3)), np.empty(n + nghost, np.int32)
+    positions[:n], types[:n] = nb.positions[:n], nb.types[:n]
+    halo.forward_positions(positions, system.cell.matrix)
+    halo.forward(types)
+    no_list = np.zeros(n + 1, np.int64), np.zeros(0, np.int32)
+    return Neighbourhoods(positions, types, n, *no_list, "full", halo.forward, halo.reverse), reach
+
+
+def common_neighbours(nb, reach, *, cutoff=None, threads=1):
+    """(n,) int8 labels of common neighbour analysis.
+
+    cutoff None: adaptive (Stukowski, Modelling Simul. Mater. Sci. Eng. 20, 045021 (2012), section 2.2): each atom's own
+    cutoff follows from its 12 (fcc, hcp, icosahedron) or 14 (bcc) nearest neighbours. An atom with fewer than 12 within
+    `reach` is "other". Otherwise the conventional analysis with one cutoff in Å, at most `reach`: between the first two
+    shells for fcc and hcp, between the second and third for bcc.
+    """
+    if cutoff is None:
+        return _structure.adaptive_cna(nb.positions, nb.nlocal, reach, threads)
+    _within(cutoff, reach)
+    return _structure.fixed_cna(nb.positions, nb.nlocal, cutoff, threads)
+
+
+def neighbours(nb, reach, *, nearest=None, cutoff=None, threads=1):
+    """CSR (offsets (n+1,), indices) of the `nearest` so many neighbours, in order, or of all within `cutoff` (Å)."""
+    if (nearest is None) == (cutoff is None):
+        raise ValueError("neighbours are defined by either their number (nearest) or a cutoff")
+    if nearest is not None:
+        return _structure.nearest(nb.positions, nb.nlocal, nearest, reach, threads)
+    _within(cutoff, reach)
+    return _structure.within(nb.positions, nb.nlocal, cutoff, threads)
+
+
+def harmonics(nb, bonds, degrees=(4, 6), *, threads=1):
+    """(n + nghost, Σ(2l+1)): q_lm(i), the mean of the real spherical harmonics over the bonds of i, ghosts filled.
+
+    bonds : CSR of `neighbours`. Columns run through the degrees, then m = 0, 1, −1, 2, −2 … (cosine, sine). Sums over m
+    of products are the same in the real as in the complex basis. Steinhardt, Nelson, Ronchetti, Phys. Rev. B 28, 784.
+    """
+    out = np.zeros((nb.nall, sum(2 * l + 1 for l in degrees)))
+    _structure.harmonics(nb.positions, *bonds, list(degrees), out, threads)
+    nb.forward(out)
+    return out
+
+
+def invariants(q, degrees=(4, 6)):
+    """{l: (n,)}: q_l = sqrt(4π/(2l+1) Σ_m |q_lm|²) of rows as from `harmonics`, so for averaged rows q̄_l."""
+    result, start = {}, 0
+    for l in degrees:
+        part = q[:, start : start + 2 * l + 1]
+        result[l] = np.sqrt(4 * np.pi / (2 * l + 1) * np.einsum("ij,ij->i", part, part))
+        start += 2 * l + 1
+    return result
+
+
+def bond_order(nb, reach, degrees=(4, 6), *, nearest=None, cutoff=None, averaged=True, threads=1):
+    """{l: (n,)}: Steinhardt's q_l, or Lechner and Dellago's q̄_l averaged over the atom and its neighbours.
+
+    q̄_lm(i) = (q_lm(i) + Σ_j q_lm(j)) / (N_i + 1): J. Chem. Phys. 129, 114707 (2008), eqs 5-6.
+    nearest, cutoff : which neighbours count; by default the 12 nearest.
+    """
+    if nearest is None and cutoff is None:
+        nearest = 12
+    bonds = neighbours(nb, reach, nearest=nearest, cutoff=cutoff, threads=threads)
+    q = harmonics(nb, bonds, degrees, threads=threads)
+    return invariants(_structure.average(q, *bonds, threads) if averaged else q[: nb.nlocal], degrees)
+
+
+def solid_bonds(nb, reach, *, degree=6, threshold=0.7, nearest=None, cutoff=None, threads=1):
+    """(n,) int32: ten Wolde's number of solid-like bonds of an atom.
+
+    A bond is solid-like where q_l(i)·q_l(j) / |q_l(i)||q_l(j)| > threshold (ten Wolde, Ruiz-Montero, Frenkel,
+    J. Chem. Phys. 104, 9932 (1996)); with 12 neighbours an atom with 7 or more is usually called solid.
+    """
+    if nearest is None and cutoff is None:
+        nearest = 12
+    bonds = neighbours(nb, reach, nearest=nearest, cutoff=cutoff, threads=threads)
+    q = harmonics(nb, bonds, (degree,), threads=threads)
+    return _structure.coherent(q, *bonds, threshold, threads)
+
+
+def coordination(nb, reach, cutoff, *, threads=1):
+    """(n,) int64: number of neighbours within cutoff (Å)."""
+    return np.diff(neighbours(nb, reach, cutoff=cutoff, threads=threads)[0])
+
+
+def centrosymmetry(nb, reach, count=12, *, threads=1):
+    """(n,) Å²: Σ over the count/2 most opposite pairs |r_i + r_j|² of the `count` nearest neighbours; 0 in a perfect
+    centrosymmetric crystal, NaN for an atom with too few within reach. Kelchner et al., Phys. Rev. B 58, 11085."""
+    return _structure.centrosymmetry(nb.positions, nb.nlocal, count, reach, threads)
+
+
+@dataclass
+class Structure:
+    """The structure of all atoms at one moment.
+
+    labels (n,) int8, q6 (n,) q̄₆, solid (n,) bool: of this rank's atoms; counts (5,): atoms of each of `LABELS`, and
+    solid_count: those with q̄₆ above the threshold, over all ranks; total: all atoms.
+    """
+
+    labels: np.ndarray
+    q6: np.ndarray
+    solid: np.ndarray
+    counts: np.ndarray
+    solid_count: int
+    total: int
+
+    @property
+    def solid_fraction(self) -> float:
+        """Fraction of atoms with q̄₆ above the threshold."""
+        return self.solid_count / max(self.total, 1)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Fraction of the atoms of each label by adaptive CNA."""
+        return {name: float(count) / max(self.total, 1) for name, count in zip(LABELS, self.counts)}
+
+
+def structure(system, *, threshold=SOLID) -> Structure:
+    """Adaptive CNA labels and averaged bond order q̄₆ (12 nearest neighbours) of a system. Collective.
+
+    Solid is an atom with q̄₆ > threshold: near melting, adaptive CNA misses many atoms of a hot crystal, while q̄₆
+    still separates crystal from melt; the labels tell which crystal it is.
+    """
+    nb, reach = surroundings(system)
+    labels = common_neighbours(nb, reach, threads=system.threads)
+    q6 = bond_order(nb, reach, (6,), threads=system.threads)[6]
+    solid = q6 > threshold
+    numbers = np.append(np.bincount(labels, minlength=len(LABELS)), np.count_nonzero(solid))
+    numbers = np.asarray(system.world.allreduce(numbers))
+    return Structure(labels, q6, solid, numbers[:-1], int(numbers[-1]), system.total)
+
+
+def _within(cutoff, reach):
+    if not 0 < cutoff <= reach:
+        raise ValueError(f"the cutoff {cutoff:g} Å must be positive and at most the reach of the ghosts, {reach:g} Å")

@@ -1,0 +1,294 @@
+"""Structure analysis: closed numbers of perfect crystals, and OVITO atom by atom."""
+
+from itertools import product
+from math import sqrt
+
+import numpy as np
+import pytest
+from scipy.special import sph_harm_y
+
+from ostwald.app.analysis import structure
+from ostwald.app.analysis.distribution import PairDistribution
+from ostwald.app.atoms import build
+from ostwald.app.kernels import _structure
+from ostwald.app.potentials.base import Neighbourhoods
+from ostwald.parallel import World
+
+
+def with_images(positions, matrix, reach, types=None):
+    """Neighbourhoods of one rank whose ghosts are all periodic images within reach of the cell, by brute force."""
+    inverse = np.linalg.inv(matrix)
+    s = positions @ inverse
+    s -= np.floor(s)
+    border = reach * np.linalg.norm(inverse, axis=0)
+    rows, owner = [s], [np.arange(len(s))]
+    for shift in product(*[range(-int(np.ceil(b)), int(np.ceil(b)) + 1) for b in border]):
+        if any(shift):
+            t = s + shift
+            near = ((t > -border) & (t < 1 + border)).all(axis=1)
+            rows.append(t[near])
+            owner.append(np.flatnonzero(near))
+    owner = np.concatenate(owner)
+    types = np.zeros(len(owner), np.int32) if types is None else types[owner].astype(np.int32)
+
+    def forward(array):
+        array[len(s) :] = array[owner[len(s) :]]
+
+    nothing = np.zeros(len(s) + 1, np.int64), np.zeros(0, np.int32)
+    return Neighbourhoods(np.concatenate(rows) @ matrix, types, len(s), *nothing, "full", forward)
+
+
+def crystal(lattice, a, cells, noise=0.0, seed=0, **options):
+    species = ("A", "B") if lattice in ("rocksalt", "b2") else "A"
+    share = build.build_lattice(World(), lattice, a, species, cells, **options)
+    return build.rattle(share, noise, seed).positions if noise else share.positions, share.matrix
+
+
+def lennard_jones(positions, matrix, steps, temperature, seed):
+    """A short Langevin run in reduced units (ε = σ = m = 1, cutoff 1.9), with numpy: disorder of a real liquid."""
+    rng = np.random.default_rng(seed)
+    x, v, dt = positions.copy(), rng.normal(0, sqrt(temperature), positions.shape), 0.005
+    decay, box, start = np.exp(-2.0 * dt), np.diag(matrix), None
+    for _ in range(steps):
+        if start is None or np.abs(x - start).max() > 0.15:
+            start = x.copy()
+            nb = with_images(x, matrix, 2.3)
+            owner = np.arange(nb.nall, dtype=float)
+            nb.forward(owner)
+            offsets, j = _structure.within(nb.positions, nb.nlocal, 2.3)
+            i, j = np.repeat(np.arange(nb.nlocal), np.diff(offsets)), owner[j].astype(int)
+            i, j = i[i < j], j[i < j]
+        delta = x[i] - x[j]
+        delta -= np.rint(delta / box) * box
+        r2 = np.einsum("ij,ij->i", delta, delta)
+        s6 = np.where(r2 < 3.61, r2, np.inf) ** -3
+        pull = (24 * (2 * s6 * s6 - s6) / r2)[:, None] * delta
+        for k in range(3):
+            force = np.bincount(i, pull[:, k], len(x)) - np.bincount(j, pull[:, k], len(x))
+            v[:, k] += dt * force
+        v = decay * v + sqrt((1 - decay**2) * temperature) * rng.normal(size=v.shape)
+        x = x + dt * v
+    return x
+
+
+@pytest.fixture(scope="module")
+def melts():
+    """(name, positions, matrix): a Lennard-Jones liquid, an undercooled one and a hot crystal, in units of σ."""
+    lattice, matrix = crystal("fcc", 1.65, 8, noise=0.05)
+    liquid = lennard_jones(lattice, matrix, 250, 2.0, 1)
+    quenched = lennard_jones(liquid, matrix, 250, 0.05, 2)
+    cold, dense = crystal("fcc", 1.56, 7, noise=0.03)
+    hot = lennard_jones(cold, dense, 100, 0.6, 3)
+    return [("liquid", liquid, matrix), ("quenched", quenched, matrix), ("hot crystal", hot, dense)]
+
+
+def ovito_labels(positions, matrix, cutoff=None):
+    pytest.importorskip("ovito", reason="the comparison needs ovito")
+    from ovito.data import DataCollection, Particles, SimulationCell
+    from ovito.modifiers import CentroSymmetryModifier, CommonNeighborAnalysisModifier
+
+    data = DataCollection()
+    cell = SimulationCell(pbc=(True, True, True))
+    with cell:
+        cell[...] = np.column_stack([matrix.T, np.zeros(3)])
+    data.objects.append(cell)
+    particles = Particles()
+    particles.create_property("Position", data=positions)
+    data.objects.append(particles)
+    mode = CommonNeighborAnalysisModifier.Mode
+    options = dict(mode=mode.FixedCutoff, cutoff=cutoff) if cutoff else dict(mode=mode.AdaptiveCutoff)
+    data.apply(CommonNeighborAnalysisModifier(**options))
+    data.apply(CentroSymmetryModifier(num_neighbors=12))
+    return np.array(data.particles["Structure Type"]), np.array(data.particles["Centrosymmetry"])
+
+
+CRYSTALS = [
+    ("fcc", 3.615, 12, False),
+    ("fcc", 3.615, 19, True),
+    ("bcc", 2.87, 15, False),
+    ("bcc", 2.87, 19, True),
+    ("hcp", 2.556, (18, 10, 11), False),
+    ("hcp", 2.556, (15, 15, 14), True),
+    ("dhcp", 2.556, (14, 8, 5), False),
+    ("diamond", 5.43, 9, False),
+]
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.08, 0.15, 0.25])
+@pytest.mark.parametrize("lattice, a, cells, primitive", CRYSTALS)
+def test_labels_are_ovitos_on_noisy_crystals(lattice, a, cells, primitive, noise):
+    positions, matrix = crystal(lattice, a, cells, noise, seed=7, primitive=primitive)
+    nb = with_images(positions, matrix, 6.0)
+    cutoff = {"bcc": 1.2 * a, "hcp": 1.2 * a, "dhcp": 1.2 * a}.get(lattice, 0.85 * a)
+    adaptive, csp = ovito_labels(positions, matrix)
+    fixed, _ = ovito_labels(positions, matrix, cutoff)
+    labels = structure.common_neighbours(nb, 6.0)
+    assert np.count_nonzero(labels != adaptive) == 0
+    assert np.count_nonzero(structure.common_neighbours(nb, 6.0, cutoff=cutoff) != fixed) == 0
+    assert np.abs(structure.centrosymmetry(nb, 6.0) - csp).max() < 1e-9
+    if noise == 0.02 and lattice in ("fcc", "bcc", "hcp"):
+        assert (labels == structure.LABELS.index(lattice)).all()
+
+
+def test_labels_are_ovitos_in_melts(melts):
+    seen = set()
+    for name, positions, matrix in melts:
+        nb = with_images(positions, matrix, 2.5)
+        adaptive, csp = ovito_labels(positions, matrix)
+        labels = structure.common_neighbours(nb, 2.5)
+        assert np.count_nonzero(labels != adaptive) == 0, name
+        for cutoff in (1.35, 1.5):
+            fixed, _ = ovito_labels(positions, matrix, cutoff)
+            assert np.count_nonzero(structure.common_neighbours(nb, 2.5, cutoff=cutoff) != fixed) == 0, name
+        assert np.abs(structure.centrosymmetry(nb, 2.5) - csp).max() < 1e-9
+        seen |= set(labels.tolist())
+    assert {structure.OTHER, structure.FCC, structure.HCP, structure.BCC} <= seen  # the comparison met these kinds
+
+
+def test_icosahedron():
+    golden = (1 + sqrt(5)) / 2
+    shell = [p for a, b in product((1, -1), (golden, -golden)) for p in ((0, a, b), (a, b, 0), (b, 0, a))]
+    positions = np.array([(0, 0, 0), *shell], float)
+    nb = with_images(positions, np.eye(3) * 20, 6.0)
+    assert structure.common_neighbours(nb, 6.0).tolist() == [structure.ICO] + 12 * [structure.OTHER]
+
+
+# q4 and q6 of perfect shells (Steinhardt et al. 1983; Mickel et al., J. Chem. Phys. 138, 044501 (2013), table I).
+PERFECT = [
+    ("fcc", 4.0, 12, sqrt(7 / 192), sqrt(169 / 512)),
+    ("hcp", 3.0, 12, sqrt(49 / 5184), 0.4847617),
+    ("bcc", 3.0, 8, sqrt(7 / 27), sqrt(32 / 81)),
+    ("bcc", 3.0, 14, sqrt(7 / 27) / 14 * 8 - sqrt(7 / 12) / 14 * 6, None),
+    ("sc", 3.0, 6, sqrt(7 / 12), sqrt(1 / 8)),
+    ("diamond", 5.0, 4, sqrt(7 / 27), sqrt(32 / 81)),
+]
+
+
+@pytest.mark.parametrize("lattice, a, count, q4, q6", PERFECT)
+def test_bond_order_of_perfect_crystals(lattice, a, count, q4, q6):
+    positions, matrix = crystal(lattice, a, 4)
+    nb = with_images(positions, matrix, 6.0)
+    single = structure.bond_order(nb, 6.0, nearest=count, averaged=False)
+    averaged = structure.bond_order(nb, 6.0, nearest=count)
+    assert np.abs(single[4] - abs(q4)).max() < 1e-10
+    if q6 is not None:
+        assert np.abs(single[6] - q6).max() < 1e-7
+    if lattice in ("fcc", "bcc", "sc"):  # all atoms alike: averaging changes nothing
+        assert np.abs(averaged[4] - abs(q4)).max() < 1e-10
+
+
+def test_harmonics_against_scipy(melts):
+    _, positions, matrix = melts[0]
+    nb = with_images(positions, matrix, 2.0)
+    degrees = (2, 3, 4, 6, 8, 11, 12)
+    offsets, indices = structure.neighbours(nb, 2.0, cutoff=1.5)
+    q = structure.harmonics(nb, (offsets, indices), degrees)
+    found = structure.invariants(q, degrees)
+    assert np.array_equal(q[nb.nlocal :].shape, (nb.nall - nb.nlocal, q.shape[1]))
+    for atom in (0, 5, nb.nlocal - 1):
+        near = nb.positions[indices[offsets[atom] : offsets[atom + 1]]] - nb.positions[atom]
+        r = np.linalg.norm(near, axis=1)
+        theta, phi = np.arccos(near[:, 2] / r), np.arctan2(near[:, 1], near[:, 0])
+        for l in degrees:
+            qlm = np.array([sph_harm_y(l, m, theta, phi).mean() for m in range(-l, l + 1)])
+            expected = sqrt(4 * np.pi / (2 * l + 1) * (np.abs(qlm) ** 2).sum())
+            assert found[l][atom] == pytest.approx(expected, abs=1e-12)
+
+
+def test_averaging_and_solid_bonds_against_numpy(melts):
+    for _, positions, matrix in melts[1:]:
+        nb = with_images(positions, matrix, 2.5)
+        bonds = _, indices = structure.neighbours(nb, 2.5, nearest=12)
+        q = structure.harmonics(nb, bonds, (6,))
+        table = indices.reshape(-1, 12)
+        mean = (q[: nb.nlocal] + q[table].sum(axis=1)) / 13
+        expected = np.sqrt(4 * np.pi / 13 * (mean**2).sum(axis=1))
+        assert np.abs(structure.bond_order(nb, 2.5, (6,))[6] - expected).max() < 1e-12
+        unit = q / np.linalg.norm(q, axis=1)[:, None]
+        cosine = np.einsum("ik,ijk->ij", unit[: nb.nlocal], unit[table])
+        assert np.array_equal(structure.solid_bonds(nb, 2.5, threshold=0.7), (cosine > 0.7).sum(axis=1))
+
+
+def test_solid_threshold_separates_crystal_from_melt(melts):
+    q6 = {name: structure.bond_order(with_images(x, m, 2.5), 2.5, (6,))[6] for name, x, m in melts}
+    assert (q6["liquid"] > structure.SOLID).mean() < 0.02
+    assert (q6["hot crystal"] > structure.SOLID).mean() > 0.99
+
+
+def test_neighbours_are_exact_whatever_the_density():
+    """A dense cluster in a large empty box: the first search radius is far too large or small for most atoms."""
+    rng = np.random.default_rng(4)
+    positions = np.concatenate([rng.normal(30, 1.0, (400, 3)), rng.uniform(0, 60, (300, 3))])
+    nb = with_images(positions, np.eye(3) * 60, 14.0)
+    d = np.linalg.norm(nb.positions[: nb.nlocal, None] - nb.positions, axis=2)
+    d[np.arange(nb.nlocal), np.arange(nb.nlocal)] = np.inf
+    for count, reach in ((14, 14.0), (40, 14.0), (64, 5.0)):
+        offsets, indices = structure.neighbours(nb, reach, nearest=count)
+        order = np.argsort(d, axis=1)[:, :count]
+        for i in range(nb.nlocal):
+            expected = [j for j in order[i] if d[i, j] < reach]
+            assert indices[offsets[i] : offsets[i + 1]].tolist() == expected
+    assert np.array_equal(structure.coordination(nb, 14.0, 3.0), (d < 3.0).sum(axis=1))
+
+
+def test_threads_change_nothing(melts):
+    _, positions, matrix = melts[1]
+    nb = with_images(positions, matrix, 2.5)
+    assert np.array_equal(structure.common_neighbours(nb, 2.5, threads=3), structure.common_neighbours(nb, 2.5))
+    one, three = structure.bond_order(nb, 2.5), structure.bond_order(nb, 2.5, threads=3)
+    assert np.array_equal(one[6], three[6]) and np.array_equal(one[4], three[4])
+
+
+def test_mistakes_are_refused():
+    nb = with_images(np.zeros((1, 3)), np.eye(3) * 5, 2.0)
+    with pytest.raises(ValueError, match="at most the reach"):
+        structure.coordination(nb, 2.0, 3.0)
+    with pytest.raises(ValueError, match="number"):
+        structure.neighbours(nb, 2.0)
+    with pytest.raises(ValueError, match="float64"):
+        _structure.adaptive_cna(np.zeros((4, 3), np.float32), 4, 2.0)
+    with pytest.raises(ValueError, match="not finite"):
+        _structure.adaptive_cna(np.full((4, 3), np.nan), 4, 2.0)
+    with pytest.raises(ValueError, match="columns"):
+        _structure.harmonics(np.zeros((4, 3)), np.zeros(5, np.int64), np.zeros(0, np.int32), [6], np.zeros((4, 12)))
+
+
+def test_few_or_no_atoms():
+    empty = Neighbourhoods(np.zeros((0, 3)), np.zeros(0, np.int32), 0, np.zeros(1, np.int64), np.zeros(0, np.int32))
+    assert len(structure.common_neighbours(empty, 3.0)) == 0 and len(structure.bond_order(empty, 3.0)[6]) == 0
+    alone = with_images(np.ones((1, 3)), np.eye(3) * 50, 6.0)
+    assert structure.common_neighbours(alone, 6.0).tolist() == [structure.OTHER]
+    assert structure.bond_order(alone, 6.0)[6].tolist() == [0.0]
+
+
+class OneRank:
+    """What PairDistribution asks of a system."""
+
+    def __init__(self, positions, matrix, types, reach):
+        from ostwald.app.atoms.cell import Cell
+
+        self.world, self.cell, self.total, self.threads = World(), Cell(matrix), len(positions), 1
+        self.potential = type("Reach", (), {"cutoff": reach})
+        self.nb = with_images(positions, matrix, reach, types)
+
+    def neighbourhoods(self):
+        return self.nb
+
+
+def test_pair_distribution():
+    rng = np.random.default_rng(1)
+    matrix = np.array([[12.0, 0, 0], [3, 11, 0], [-2, 4, 13]])
+    gas = rng.uniform(size=(4000, 3)) @ matrix
+    types = rng.permutation(np.repeat([0, 1], [1000, 3000]))
+    pairs = PairDistribution(4.0, 20, 2)
+    pairs.sample(OneRank(gas, matrix, types, 4.0))
+    assert np.abs(pairs.g[:, :, 4:] - 1).max() < 0.15 and np.abs(pairs.g[:, :, 12:] - 1).max() < 0.06
+    assert np.allclose(pairs.g[0, 1], pairs.g[1, 0])
+
+    positions, matrix = crystal("fcc", 4.0, 5)
+    pairs = PairDistribution(5.0, 100, 1)
+    pairs.sample(OneRank(positions, matrix, np.zeros(500, np.int32), 5.0))
+    shell = 4 / 3 * np.pi * np.diff(pairs.edges**3)
+    running = np.cumsum(pairs.g[0, 0] * shell * 499 / 8000)
+    assert running[np.searchsorted(pairs.r, 3.3)] == pytest.approx(12)
+    assert running[-1] == pytest.approx(12 + 6 + 24)
