@@ -1,0 +1,93 @@
+"""Structure analysis over bricks: the same labels, numbers and distributions on any number of ranks."""
+
+import numpy as np
+import pytest
+
+from ostwald.app.analysis import structure
+from ostwald.app.analysis.distribution import MeanSquareDisplacement, PairDistribution
+from ostwald.app.atoms import build
+from ostwald.app.atoms.atoms import Atoms
+from ostwald.app.atoms.cell import Cell
+from ostwald.app.atoms.system import System
+from ostwald.app.potentials.base import Potential
+
+pytestmark = pytest.mark.mpi
+
+
+class Reach(Potential):
+    """No forces; only says how far the ghosts must reach."""
+
+    species = ("Al", "Ni")
+
+    def __init__(self, cutoff):
+        self.cutoff = cutoff
+
+    def parameters(self):
+        return [self.cutoff]
+
+
+def make(world, cutoff, primitive=True):
+    """A crystal with half of it so rattled that it is hardly one, two species."""
+    share = build.build_lattice(world, "fcc", 4.05, "Al", (11, 9, 10), primitive=primitive)
+    share = build.substitute(world, share, {"Al": 0.7, "Ni": 0.3}, seed=3)
+    hot = build.Slab(0.0, 0.5, axis=0).mask(share.positions, share.matrix, share.origin, share.periodic)
+    noise = build.rattle(share, 1.0, seed=1).positions - share.positions
+    share.positions += noise * np.where(hot, 0.5, 0.12)[:, None]
+    atoms = Atoms(share.species, [26.98, 58.69], share.positions, share.types, share.ids)
+    system = System(world, Cell(share.matrix), atoms, Reach(cutoff))
+    system.update()
+    return system
+
+
+def by_id(system, values):
+    """Values of all ranks in the order of ids, on every rank."""
+    ids = np.concatenate(system.world.allgather(system.atoms.ids[: system.atoms.n]))
+    return np.concatenate(system.world.allgather(np.asarray(values)))[np.argsort(ids)]
+
+
+@pytest.mark.parametrize("cutoff", [6.0, 3.0])  # the shorter needs a halo of the analysis itself
+def test_structure_does_not_depend_on_ranks(world, cutoff):
+    system = make(world, cutoff)
+    alone = make(world.split(world.rank), 6.0)
+    found, expected = structure.structure(system), structure.structure(alone)
+    assert np.array_equal(by_id(system, found.labels), by_id(alone, expected.labels))
+    assert np.abs(by_id(system, found.q6) - by_id(alone, expected.q6)).max() < 1e-12
+    assert np.array_equal(found.counts, expected.counts) and found.solid_count == expected.solid_count
+    assert 0.4 < found.solid_fraction < 0.7 and 0.2 < found.fractions["fcc"] < 0.6
+    nb, reach = structure.surroundings(system, 6.0)
+    nb1, reach1 = structure.surroundings(alone, 6.0)
+    for measure in (
+        lambda nb, reach: structure.solid_bonds(nb, reach),
+        lambda nb, reach: structure.solid_bonds(nb, reach, degree=4, threshold=0.5, cutoff=3.5),
+        lambda nb, reach: structure.coordination(nb, reach, 3.5),
+        lambda nb, reach: structure.common_neighbours(nb, reach, cutoff=3.45),
+    ):
+        assert np.array_equal(by_id(system, measure(nb, reach)), by_id(alone, measure(nb1, reach1)))
+    csp = by_id(system, structure.centrosymmetry(nb, reach))
+    assert np.abs(csp - by_id(alone, structure.centrosymmetry(nb1, reach1))).max() < 1e-12
+
+
+def test_pair_distribution_does_not_depend_on_ranks(world):
+    pairs = []
+    for system in (make(world, 4.0), make(world.split(world.rank), 4.0)):
+        pairs.append(PairDistribution(9.0, 60, 2))
+        pairs[-1].sample(system)
+        pairs[-1].sample(system)
+    assert np.array_equal(pairs[0].g, pairs[1].g)
+    assert pairs[0].g[0, 0].max() > 1.5 and pairs[0].samples == 2
+
+
+def test_mean_square_displacement_through_migration(world):
+    system = make(world, 4.0, primitive=False)
+    before = MeanSquareDisplacement(system)
+    assert before.sample(system).tolist() == [0.0, 0.0]
+    rng = np.random.default_rng(5)  # the same steps for the same ids on any rank
+    steps = rng.normal(0, 1, (system.total, 3))
+    steps -= steps.mean(axis=0)
+    types = by_id(system, system.atoms.types[: system.atoms.n])
+    for _ in range(4):  # and a drift that carries every atom across the cell
+        n = system.atoms.n
+        system.atoms.positions[:n] += steps[system.atoms.ids[:n]] + 12.3
+        system.update()
+    expected = [16 * (steps[types == t] ** 2).sum(axis=1).mean() for t in (0, 1)]
+    assert before.sample(system) == pytest.approx(expected, rel=1e-9)
