@@ -233,36 +233,42 @@ class MTK(Integrator):
             system.compute(energy=False, virial=True)
         sums = system.world.allreduce(np.concatenate([system.local_kinetic_tensor(), system.virial]))
         self.kinetic, self.virial = sums[:6], sums[6:]
-        if self.load.reference is None:
+        if self.mass == 0.0:
+            self.load.aim(self.target.start)
             self.load.renew(system.cell)
+            self.mass = self._mass(None if self.temperature is None else self.temperature.start)
+
+    def _mass(self, temperature) -> float:
+        """W; and the targets of the chains. Adds what the change of the latter costs to `work`."""
+        dof = self.degrees_of_freedom
+        if temperature is None:
+            # without a thermostat the temperature is the one at hand; near 0 K room temperature gives as good a mass
+            kT = float(self.kinetic[:3].sum()) / dof
+            kT = kT if kT > BOLTZMANN else 300.0 * BOLTZMANN
+        else:
+            if not temperature > 0.0:
+                raise ValueError(f"a Nosé-Hoover thermostat needs a temperature above 0 K, got {temperature} K")
+            kT = BOLTZMANN * temperature
+            self.work += self.chain.retarget(kT, dof) + self.cell_chain.retarget(kT, self.modes.count)
+        return (dof + 3) * kT * self.tau_pressure**2 / 3.0
 
     def _kinetic_energy_of_cell(self) -> float:
         return 0.5 * self.mass * float(_WEIGHTS @ self.rate**2)
 
     def _aim(self, system, step):
         """Brings the targets to their values at this step; the energy that costs goes to `work`."""
-        fresh, dof = self.mass == 0.0, self.degrees_of_freedom
+        cell = system.cell
         if self.temperature is not None:
-            kT = BOLTZMANN * self.temperature(step)
-            if not kT > 0.0:
-                raise ValueError(f"a Nosé-Hoover thermostat needs a temperature above 0 K, got {kT / BOLTZMANN} K")
-            self.work += self.chain.retarget(kT, dof) + self.cell_chain.retarget(kT, self.modes.count)
-        elif fresh:
-            # without a thermostat the temperature is the one at hand; near 0 K room temperature gives as good a mass
-            kT = float(self.kinetic[:3].sum()) / dof
-            kT = kT if kT > BOLTZMANN else 300.0 * BOLTZMANN
-        if fresh or self.temperature is not None:
-            mass = (dof + 3) * kT * self.tau_pressure**2 / 3.0
-            if mass != self.mass:
-                before, self.mass = self._kinetic_energy_of_cell(), mass
-                self.work += self._kinetic_energy_of_cell() - before
-        renew = not fresh and self.load.deviator is not None and self.renew_every and step % self.renew_every == 0
-        if fresh or renew or not self.target.constant:
-            before = 0.0 if fresh else self.load.energy(system.cell)
+            before = self._kinetic_energy_of_cell()
+            self.mass = self._mass(self.temperature(step))
+            self.work += self._kinetic_energy_of_cell() - before
+        renew = self.load.deviator is not None and self.renew_every and step % self.renew_every == 0
+        if renew or not self.target.constant:
+            before = self.load.energy(cell)
             self.load.aim(self.target(step))
             if renew:
-                self.load.renew(system.cell)
-            self.work += 0.0 if fresh else self.load.energy(system.cell) - before
+                self.load.renew(cell)
+            self.work += self.load.energy(cell) - before
 
     def _thermostat(self) -> float:
         """Half a step of both chains; returns the factor of the atoms' velocities."""
@@ -313,6 +319,7 @@ class MTK(Integrator):
             _integrate.scale(system.atoms.velocities, system.atoms.n, self._thermostat(), threads=system.threads)
 
     def conserved(self, system):
+        self._ready(system)
         energy = self.load.energy(system.cell) + self._kinetic_energy_of_cell() - self.work
         if self.chain:
             energy += self.chain.energy() + self.cell_chain.energy()

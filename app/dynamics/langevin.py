@@ -76,6 +76,7 @@ class Langevin(Integrator):
         self._kick(system)
 
     def conserved(self, system):
+        self._ready(system)
         return -float(system.world.allreduce(self.heat))
 
     def state(self):

@@ -127,6 +127,8 @@ class NoseHoover(Integrator):
 
     def start(self, system):
         self.twice_kinetic = 2.0 * system.kinetic_energy()
+        if self.chain.kT == 0.0:
+            self._aim(self.temperature.start)
 
     def _aim(self, temperature):
         if not temperature > 0.0:
@@ -147,4 +149,5 @@ class NoseHoover(Integrator):
         _integrate.scale(system.atoms.velocities, system.atoms.n, factor, threads=system.threads)
 
     def conserved(self, system):
+        self._ready(system)
         return self.chain.energy() - self.work

@@ -173,7 +173,7 @@ class MolecularDynamics:
             force_tolerance=stage["force_tolerance"],
             max_steps=stage["steps"],
             cell=stage["cell"] if stage["relax_cell"] else None,
-            stress=target,
+            pressure=target,
             stress_tolerance=stage["stress_tolerance"],
             report=lambda k, e, f, s: (
                 k % self.values["log"]["every"] == 0
