@@ -4,7 +4,7 @@ Every function takes the rows of a rank as a potential does (`Neighbourhoods`: l
 `reach`, the distance in Å up to which the ghosts are complete; neighbours are searched here, so the style of the list
 does not matter. `surroundings(system, reach)` gives both, with a halo of its own where the potential's is too thin.
 
-Labels are int8: 0 other, 1 fcc, 2 hcp, 3 bcc, 4 icosahedral (`LABELS`).
+Labels are int8: 0 other, 1 fcc, 2 hcp, 3 bcc, 4 icosahedral, 5 crystal of no recognised type (`LABELS`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from ostwald.app.kernels import _structure
 from ostwald.app.potentials.base import Neighbourhoods
 from ostwald.parallel import Halo
 
-LABELS = ("other", "fcc", "hcp", "bcc", "ico")
-OTHER, FCC, HCP, BCC, ICO = range(5)
+LABELS = ("other", "fcc", "hcp", "bcc", "ico", "crystal")
+OTHER, FCC, HCP, BCC, ICO, CRYSTAL = range(6)
+METHODS = ("cna", "q6")
 SOLID = 0.3  # threshold of q̄₆ with 12 neighbours: fcc, hcp, bcc have 0.57, 0.48, 0.54 when perfect, a melt 0.1–0.25
 
 
@@ -133,41 +134,68 @@ def centrosymmetry(nb, reach, count=12, *, threads=1):
 class Structure:
     """The structure of all atoms at one moment.
 
-    labels (n,) int8, q6 (n,) q̄₆, solid (n,) bool: of this rank's atoms; counts (5,): atoms of each of `LABELS`, and
-    solid_count: those with q̄₆ above the threshold, over all ranks; total: all atoms.
+    labels (n,) int8 and solid (n,) bool: of this rank's atoms; q6 (n,): their q̄₆, None where it was not needed;
+    counts: atoms of each of `LABELS`, and solid_count: solid ones, of all ranks; total: all atoms.
     """
 
     labels: np.ndarray
-    q6: np.ndarray
     solid: np.ndarray
+    q6: np.ndarray | None
     counts: np.ndarray
     solid_count: int
     total: int
 
     @property
     def solid_fraction(self) -> float:
-        """Fraction of atoms with q̄₆ above the threshold."""
         return self.solid_count / max(self.total, 1)
 
     @property
     def fractions(self) -> dict[str, float]:
-        """Fraction of the atoms of each label by adaptive CNA."""
+        """Fraction of all atoms of each label."""
         return {name: float(count) / max(self.total, 1) for name, count in zip(LABELS, self.counts)}
 
 
-def structure(system, *, threshold=SOLID) -> Structure:
-    """Adaptive CNA labels and averaged bond order q̄₆ (12 nearest neighbours) of a system. Collective.
+def structure(system, method="q6", threshold=SOLID) -> Structure:
+    """Which atoms of a system are solid, and of which structure. Collective.
 
-    Solid is an atom with q̄₆ > threshold: near melting, adaptive CNA misses many atoms of a hot crystal, while q̄₆
-    still separates crystal from melt; the labels tell which crystal it is.
+    "cna": labels of adaptive common neighbour analysis; solid is fcc, hcp or bcc.
+    "q6": solid is an atom with q̄₆ > threshold (12 nearest neighbours). Near melting this still separates crystal from
+    melt where adaptive CNA misses most of a hot crystal. Labels are those of adaptive CNA, and "crystal" for a solid
+    atom that it cannot name.
     """
+    if method not in METHODS:
+        raise ValueError(f"the method is {' or '.join(METHODS)}, not {method!r}")
     nb, reach = surroundings(system)
     labels = common_neighbours(nb, reach, threads=system.threads)
-    q6 = bond_order(nb, reach, (6,), threads=system.threads)[6]
-    solid = q6 > threshold
+    if method == "cna":
+        q6, solid = None, (labels == FCC) | (labels == HCP) | (labels == BCC)
+    else:
+        q6 = bond_order(nb, reach, (6,), threads=system.threads)[6]
+        solid = q6 > threshold
+        labels[solid & (labels == OTHER)] = CRYSTAL
     numbers = np.append(np.bincount(labels, minlength=len(LABELS)), np.count_nonzero(solid))
     numbers = np.asarray(system.world.allreduce(numbers))
-    return Structure(labels, q6, solid, numbers[:-1], int(numbers[-1]), system.total)
+    return Structure(labels, solid, q6, numbers[:-1], int(numbers[-1]), system.total)
+
+
+class SolidFraction:
+    """The structure of a run as columns of its time series.
+
+    method, threshold: as of `structure`. columns: unit of each column.
+    """
+
+    def __init__(self, method="q6", threshold=SOLID):
+        self.method, self.threshold = method, float(threshold)
+        self.columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in LABELS if name != "other"}}
+        if method == "cna":
+            del self.columns["crystal_fraction"]
+
+    def measure(self, system):
+        """(one number for each column, labels (n,) int8 of this rank's atoms). Collective."""
+        now = structure(system, self.method, self.threshold)
+        fractions = {f"{name}_fraction": x for name, x in now.fractions.items()}
+        fractions["solid_fraction"] = now.solid_fraction
+        return {name: fractions[name] for name in self.columns}, now.labels
 
 
 def _within(cutoff, reach):

@@ -26,6 +26,7 @@ __all__ = [
     "keep",
     "rattle",
     "select_smallest",
+    "share_of",
     "substitute",
     "unit_cell",
     "vacancies",
@@ -149,7 +150,7 @@ class Region:
         """(n,) signed distance of positions (n, 3) to the surface; a lower bound of it outside of a block's edges."""
         raise NotImplementedError
 
-    def mask(self, positions, matrix, origin, periodic):
+    def contains(self, positions, matrix, origin, periodic):
         """(n,) bool: inside or on the surface."""
         return self.distance(positions, matrix, origin, periodic) <= 0
 
@@ -280,6 +281,11 @@ def unit_cell(lattice, a, c=None, *, primitive=False, orientation=None):
     return np.ascontiguousarray((r * np.sign(np.diag(r))[:, None]).T), fractions, kinds
 
 
+def share_of(world, total):
+    """(lo, hi): the ids of this rank when 0 … total−1 are shared evenly."""
+    return block_range(total, world.rank, world.size)
+
+
 def build_lattice(
     world, lattice, a, species, cells, *, c=None, primitive=False, orientation=None, origin=(0, 0, 0), periodic=True
 ):
@@ -303,7 +309,7 @@ def build_lattice(
 
     sites = len(kinds)
     total = sites * cells[0] * cells[1] * cells[2]
-    ids = np.arange(*block_range(total, world.rank, world.size), dtype=np.int64)
+    ids = np.arange(*share_of(world, total), dtype=np.int64)
     cell, site = np.divmod(ids, sites)
     index = np.stack(np.unravel_index(cell, cells), axis=1) if len(ids) else np.zeros((0, 3))
     origin = np.array(origin, float)
@@ -428,7 +434,7 @@ def embed(world, host, guest, region, gap=1.0):
         raise ValueError("a seed can only be embedded from a structure of the same cell")
     frame = (host.matrix, host.origin, host.periodic)
     outer = keep(world, host, region.distance(host.positions, *frame) > gap)
-    inner = keep(world, guest, region.mask(guest.positions, *frame))
+    inner = keep(world, guest, region.contains(guest.positions, *frame))
     species = tuple(dict.fromkeys((*outer.species, *inner.species)))
     to_types = [np.array([species.index(s) for s in part.species], np.int32)[part.types] for part in (outer, inner)]
     share = replace(

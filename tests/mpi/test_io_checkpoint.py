@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+
 from ostwald.io.checkpoint import CheckpointError, list_checkpoints, read_checkpoint, write_checkpoint
 from ostwald.parallel import CollectiveError, World
 

@@ -30,7 +30,7 @@ def make(world, cutoff, primitive=True):
     """A crystal with half of it so rattled that it is hardly one, two species."""
     share = build.build_lattice(world, "fcc", 4.05, "Al", (11, 9, 10), primitive=primitive)
     share = build.substitute(world, share, {"Al": 0.7, "Ni": 0.3}, seed=3)
-    hot = build.Slab(0.0, 0.5, axis=0).mask(share.positions, share.matrix, share.origin, share.periodic)
+    hot = build.Slab(0.0, 0.5, axis=0).contains(share.positions, share.matrix, share.origin, share.periodic)
     noise = build.rattle(share, 1.0, seed=1).positions - share.positions
     share.positions += noise * np.where(hot, 0.5, 0.12)[:, None]
     atoms = Atoms(share.species, [26.98, 58.69], share.positions, share.types, share.ids)
@@ -45,6 +45,22 @@ def by_id(system, values):
     return np.concatenate(system.world.allgather(np.asarray(values)))[np.argsort(ids)]
 
 
+def test_solid_fraction_as_columns(world):
+    system = make(world, 6.0)
+    for method in structure.METHODS:
+        analysis = structure.SolidFraction(method)
+        numbers, labels = analysis.measure(system)
+        assert list(numbers) == list(analysis.columns) and len(labels) == system.atoms.n
+        all_labels = by_id(system, labels)
+        assert numbers["fcc_fraction"] == (all_labels == structure.FCC).mean()
+        named = sum(numbers[f"{name}_fraction"] for name in ("fcc", "hcp", "bcc"))
+        if method == "cna":
+            assert numbers["solid_fraction"] == pytest.approx(named) and all_labels.max() <= structure.ICO
+        else:
+            assert numbers["solid_fraction"] == pytest.approx(named + numbers["crystal_fraction"], abs=0.01)
+            assert numbers["crystal_fraction"] > 0.1
+
+
 @pytest.mark.parametrize("cutoff", [6.0, 3.0])  # the shorter needs a halo of the analysis itself
 def test_structure_does_not_depend_on_ranks(world, cutoff):
     system = make(world, cutoff)
@@ -54,6 +70,8 @@ def test_structure_does_not_depend_on_ranks(world, cutoff):
     assert np.abs(by_id(system, found.q6) - by_id(alone, expected.q6)).max() < 1e-12
     assert np.array_equal(found.counts, expected.counts) and found.solid_count == expected.solid_count
     assert 0.4 < found.solid_fraction < 0.7 and 0.2 < found.fractions["fcc"] < 0.6
+    plain = structure.structure(system, "cna")
+    assert plain.q6 is None and plain.solid_fraction == pytest.approx(plain.fractions["fcc"] + plain.fractions["hcp"])
     nb, reach = structure.surroundings(system, 6.0)
     nb1, reach1 = structure.surroundings(alone, 6.0)
     for measure in (

@@ -151,14 +151,14 @@ def test_regions():
     matrix, origin, periodic = np.diag([10.0, 12.0, 14.0]), np.array([1.0, 0, 0]), np.ones(3, bool)
     frame = (matrix, origin, periodic)
     points = np.array([[6.0, 6, 7], [6, 6, 9.5], [1.2, 0.1, 0.1], [10.8, 11.8, 13.9]])
-    assert build.Sphere(2.4).mask(points, *frame).tolist() == [True, False, False, False]
+    assert build.Sphere(2.4).contains(points, *frame).tolist() == [True, False, False, False]
     corner = build.Sphere(1.0, center=(1, 0, 0))
-    assert corner.mask(points, *frame).tolist() == [False, False, True, True]  # across the faces
-    assert corner.mask(points, matrix, origin, ~periodic).tolist() == [False, False, True, False]
-    assert build.Cylinder(0.5, axis=2).mask(points, *frame).tolist() == [True, True, False, False]
-    assert build.Block((0, 0, 0), (6, 6, 8)).mask(points, *frame).tolist() == [True, False, True, False]
-    assert build.Slab(0.45, 0.55).mask(points, *frame).tolist() == [True, False, False, False]
-    assert build.Slab(-0.1, 0.1).mask(points, *frame).tolist() == [False, False, True, True]
+    assert corner.contains(points, *frame).tolist() == [False, False, True, True]  # across the faces
+    assert corner.contains(points, matrix, origin, ~periodic).tolist() == [False, False, True, False]
+    assert build.Cylinder(0.5, axis=2).contains(points, *frame).tolist() == [True, True, False, False]
+    assert build.Block((0, 0, 0), (6, 6, 8)).contains(points, *frame).tolist() == [True, False, True, False]
+    assert build.Slab(0.45, 0.55).contains(points, *frame).tolist() == [True, False, False, False]
+    assert build.Slab(-0.1, 0.1).contains(points, *frame).tolist() == [False, False, True, True]
     assert build.Slab(0.25, 0.5).distance(points[1:2], *frame) == pytest.approx([9.5 - 7])
 
 
@@ -179,6 +179,6 @@ def test_embedded_seed(world):
     assert share.species == ("Al", "Ni") and np.array_equal(seeded, share.types == 1)
     assert (region.distance(share.positions, *frame)[seeded] <= 0).all()
     assert (region.distance(share.positions, *frame)[~seeded] > 1.5).all()
-    assert seeded.sum() == region.mask(guest.positions, *frame).sum()
+    assert seeded.sum() == region.contains(guest.positions, *frame).sum()
     with pytest.raises(ValueError, match="same cell"):
         build.embed(world, host, build.build_lattice(world, "fcc", 4.1, "Ni", 10), region)
