@@ -11,14 +11,6 @@ import numpy as np
 from .base import PotentialError
 
 
-def logical_entries(text: str):
-    """[(line number, word), ...] of the text without comments, one list per physical line that has words."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split("#", 1)[0].split()
-        if words:
-            yield [(number, word) for word in words]
-
-
 def is_number(word: str) -> bool:
     try:
         float(word)
@@ -27,17 +19,27 @@ def is_number(word: str) -> bool:
     return True
 
 
+def split_entries(text: str):
+    """The entries of a text, each a list of (line number, word); one begins with every line that has three names.
+
+    Words before the first entry are a list of their own.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split("#", 1)[0].split()
+        begins = len(words) >= 3 and not any(map(is_number, words[:3]))
+        if words and (begins or not found):
+            found.append([])
+        if words:
+            found[-1] += [(number, word) for word in words]
+    return found
+
+
 def looks_like(text: str, count: int) -> bool:
     """Whether the first entry of the text is three words and exactly `count` numbers."""
-    words = []
-    for line in logical_entries(text):
-        line = [word for _, word in line]
-        if len(words) >= 3 + count and not is_number(line[0]):
-            break
-        words += line
-        if len(words) > 3 + count:
-            return False
-    return len(words) == 3 + count and not any(map(is_number, words[:3])) and all(map(is_number, words[3:]))
+    first = next(iter(split_entries(text)), [])
+    numeric = [is_number(word) for _, word in first]
+    return numeric == [False] * 3 + [True] * count
 
 
 def read_entries(path, text: str, fields: tuple[str, ...]):
@@ -46,52 +48,27 @@ def read_entries(path, text: str, fields: tuple[str, ...]):
     PotentialError names file and line of a number that is none (or NaN or infinite), of an entry cut short or too
     long, and of one given twice.
     """
-    entries, size = {}, 3 + len(fields)
-    pending = []
-
-    def close():
-        start = pending[0][0]
-        names = tuple(word for _, word in pending[:3])
+    entries = {}
+    for words in split_entries(text):
+        start = words[0][0]
+        names = tuple(word for _, word in words[:3])
         label = " ".join(names)
-        for line, name in pending[:3]:
-            if is_number(name):
-                message = f"expected three species at the start of an entry, found the number {name}"
-                raise PotentialError(message, path, line)
-        values = np.empty(len(fields))
-        for k, (line, word) in enumerate(pending[3:]):
+        if len(names) < 3 or any(map(is_number, names)):
+            raise PotentialError(f"an entry begins with three species, not with {label}", path, start)
+        given = words[3:]
+        for (line, word), name in zip(given, fields):
             if not is_number(word):
-                what = f"{word!r} is not a number ({fields[k]} of the entry {label})"
-                if k and all(not is_number(w) for _, w in pending[3 + k : 6 + k]):
-                    what = f"the entry {label} that starts here ends after {k} of its {len(fields)} numbers"
-                    line = start
-                raise PotentialError(what, path, line)
-            values[k] = float(word)
-            if not np.isfinite(values[k]):
-                raise PotentialError(f"{fields[k]} of the entry {label} is {word}, not a finite number", path, line)
+                raise PotentialError(f"{word!r} is not a number ({name} of the entry {label})", path, line)
+            if not np.isfinite(float(word)):
+                raise PotentialError(f"{name} of the entry {label} is {word}, not a finite number", path, line)
+        if len(given) < len(fields):
+            raise PotentialError(f"the entry {label} has only {len(given)} of its {len(fields)} numbers", path, start)
+        if len(given) > len(fields):
+            line, word = given[len(fields)]
+            raise PotentialError(f"{word!r} follows the {len(fields)} numbers of the entry {label}", path, line)
         if names in entries:
             raise PotentialError(f"the entry {label} was given before, on line {entries[names][0]}", path, start)
-        entries[names] = (start, values)
-
-    for line in logical_entries(text):
-        pending += line
-        if len(pending) > size:
-            extra_line, extra = pending[size]
-            label = " ".join(word for _, word in pending[:3])
-            raise PotentialError(
-                f"{extra!r} follows the {len(fields)} numbers of the entry {label} that starts on line {pending[0][0]}"
-                if is_number(pending[min(size - 1, len(pending) - 1)][1])
-                else f"the entry {label} that starts on line {pending[0][0]} has fewer than {len(fields)} numbers",
-                path,
-                extra_line,
-            )
-        if len(pending) == size:
-            close()
-            pending = []
-    if pending:
-        label = " ".join(word for _, word in pending[:3])
-        have = max(len(pending) - 3, 0)
-        message = f"the file ends within the entry {label}, which has {have} of its {len(fields)} numbers"
-        raise PotentialError(message, path, pending[0][0])
+        entries[names] = (start, np.array([float(word) for _, word in given]))
     if not entries:
         raise PotentialError("no entry (three species and their numbers) in this file", path)
     return entries

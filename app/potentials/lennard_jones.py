@@ -22,6 +22,8 @@ from . import pair_file
 from .base import Potential, PotentialError, check_precision
 from .pair_potential import PairPotential
 
+KIND = "lennard-jones"
+
 
 class LennardJones(PairPotential):
     """species (n,) symbols. epsilon (eV) and sigma (Å): one number, (n,) numbers, mixed by Lorentz and Berthelot, or
@@ -29,7 +31,7 @@ class LennardJones(PairPotential):
     epsilon = 0 or cutoff = 0 does not interact. masses (n,) amu or None.
     """
 
-    family = "lennard-jones"
+    family = KIND
 
     def __init__(self, species, epsilon, sigma, cutoff, shifted=False, precision="double", masses=None, path=None):
         self.species = tuple(species)
@@ -68,12 +70,13 @@ def _matrix(name, value, n, mix, path) -> np.ndarray:
 
 
 def matches(path, text) -> bool:
-    return pair_file.kind(text) == "lennard-jones"
+    return pair_file.kind(text) == KIND
 
 
-def read(path, species=None, precision="double") -> Potential:
-    """The potential in a TOML file; species: those wanted, in the order of types (default: as they are first named)."""
-    file = pair_file.PairFile(path, {"cutoff", "shifted"}, {"epsilon", "sigma", "cutoff"})
+def read(path, species=None, precision="double", table=None) -> Potential:
+    """The potential in a TOML file, or in a table of it; species: those wanted, in the order of types (default: as they
+    are first named)."""
+    file = pair_file.PairFile(path, {"cutoff", "shifted"}, {"epsilon", "sigma", "cutoff"}, table)
     species = file.choose(species)
     n = len(species)
     epsilon, sigma, cutoff = (np.full((n, n), np.nan) for _ in range(3))

@@ -21,13 +21,14 @@ def kind(text) -> str | None:
 
 
 class PairFile:
-    """A parsed file. settings: its keys besides `potential`, `species` and [pairs]; keys: those of a pair."""
+    """A parsed file, or a table in it. settings: its keys besides `potential`, `species` and [pairs]; keys: those of a
+    pair."""
 
-    def __init__(self, path, settings: set[str], keys: set[str]):
+    def __init__(self, path, settings: set[str], keys: set[str], table: dict | None = None):
         self.path = path
         text = read_text(path)
         self.lines = text.splitlines()
-        self.table = tomllib.loads(text)
+        self.table = tomllib.loads(text) if table is None else table
         self.settings, self.keys = settings, keys
         self._known(self.table, settings | {"potential", "species", "pairs"}, None)
         self.pairs = {}

@@ -3,10 +3,15 @@
 A family is a module with
     matches(path, text) -> bool     whether this is its content (text: of the file; None for a directory)
     read(path, species, precision) -> Potential
+    SUFFIXES                        optional: file names' ends that say its family where the content does not
+    matches_name(name) -> bool      optional: whether it knows this name, of no file
+    KIND                            optional: the name that a term of an overlay gives it; read() then takes the term, a
+                                    table, as fourth argument
 Modules are asked in the order of FAMILIES; a new family is one more name there.
 """
 
 import difflib
+import tomllib
 from importlib import import_module, util
 from pathlib import Path
 
@@ -56,8 +61,16 @@ def load(path, species=None, precision="double") -> Potential:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise PotentialError(f"cannot be read: {reason}", path) from error
+    if place.suffix == ".toml":
+        try:
+            tomllib.loads(text or "")
+        except tomllib.TOMLDecodeError as error:
+            raise PotentialError(f"not valid TOML: {error}", path) from error
     for family in families():
         if family.matches(place, text):
+            return family.read(place, species, precision)
+    for family in families():  # a mistake within its first lines: let the family say what is wrong
+        if text is not None and place.suffix in getattr(family, "SUFFIXES", ()):
             return family.read(place, species, precision)
     what = "this directory" if text is None else "this file"
     raise PotentialError(f"{what} is no potential of a known family ({', '.join(FAMILIES)})", path)

@@ -10,6 +10,7 @@ from ostwald.io.text import read_text
 from . import entries
 from .base import Potential, PotentialError, check_precision
 
+SUFFIXES = (".sw",)
 FIELDS = ("epsilon", "sigma", "a", "lambda", "gamma", "cos theta0", "A", "B", "p", "q", "tol")
 
 

@@ -11,6 +11,7 @@ from . import entries
 from .base import Potential, PotentialError, check_precision
 from .stillinger_weber import require_full
 
+SUFFIXES = (".tersoff",)
 FIELDS = ("m", "gamma", "lambda3", "c", "d", "cos theta0", "n", "beta", "lambda2", "B", "R", "D", "lambda1", "A")
 
 

@@ -26,12 +26,14 @@ SCREENING = 0.46850  # Å
 SHARES = np.array([0.02817, 0.28022, 0.50986, 0.18175])
 DECAYS = np.array([0.20162, 0.40290, 0.94229, 3.19980])
 
+KIND = "zbl"
+
 
 class Zbl(PairPotential):
     """species (n,) symbols; inner and outer: where switching starts and ends, Å; numbers (n,): the nuclear charges
     (default: the atomic numbers of the species)."""
 
-    family = "zbl"
+    family = KIND
 
     def __init__(self, species, inner, outer, numbers=None, precision="double", path=None):
         self.species = tuple(species)
@@ -77,10 +79,10 @@ def _bare(charge, screening, r):
 
 
 def matches(path, text) -> bool:
-    return pair_file.kind(text) == "zbl"
+    return pair_file.kind(text) == KIND
 
 
-def read(path, species=None, precision="double") -> Potential:
-    """The potential in a TOML file; species: those wanted, in the order of types."""
-    file = pair_file.PairFile(path, {"inner", "outer"}, set())
+def read(path, species=None, precision="double", table=None) -> Potential:
+    """The potential in a TOML file, or in a table of it; species: those wanted, in the order of types."""
+    file = pair_file.PairFile(path, {"inner", "outer"}, set(), table)
     return Zbl(file.choose(species), file.number("inner"), file.number("outer"), precision=precision, path=path)

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.tersoff import Tersoff as AseTersoff
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import neighbor_list
-from ase.units import fs
+from ase.units import fs, kB
 
 from ostwald.app.potentials import Neighbourhoods, load
 
@@ -107,9 +106,9 @@ def test_lammps_reference(reference_data, family, name, species):
         expected = atoms.calc.results
         size, label = len(atoms), atoms.info["label"]
         largest = max(1.0, np.abs(expected["forces"]).max())
-        for calculator, tolerance in ((double, 1e-10), (mixed, 1e-5)):
+        for calculator, tolerance in ((double, 1e-10), (mixed, 2e-5)):
             atoms.calc = calculator
-            assert atoms.get_potential_energy() == pytest.approx(expected["energy"], rel=tolerance, abs=tolerance), label
+            assert abs(atoms.get_potential_energy() - expected["energy"]) < tolerance * size, label
             assert np.abs(atoms.get_forces() - expected["forces"]).max() < tolerance * largest, label
             assert np.abs(atoms.get_potential_energies() - expected["energies"]).max() < 3 * tolerance, label
             assert np.abs(atoms.get_stress() - expected["stress"]).max() < tolerance, label
@@ -175,7 +174,6 @@ def test_stillinger_weber_formula(folder, name, shape):
 
 @pytest.mark.parametrize("name", ["Si.tersoff", "SiC.tersoff", "odd.tersoff"])
 def test_tersoff_as_ase(folder, name):
-    # ASE's own has the cutoffs of bonds in zeta too, so "odd" differs in what depends on all three atoms
     atoms = sample(name, "triclinic")
     ours = load(folder / name).ase()
     theirs = AseTersoff.from_lammps(folder / name)
@@ -196,13 +194,11 @@ def derivative(energy_at, step):
     return (e[0] - 8 * e[1] + 8 * e[2] - e[3]) / (12 * step)
 
 
-@pytest.mark.parametrize("precision, step, tolerance", [("double", 1e-3, 2e-8), ("mixed", 1e-2, 2e-4)])
+@pytest.mark.parametrize("precision, tolerance", [("double", 2e-8), ("mixed", 1e-5)])
 @pytest.mark.parametrize("shape", ["cubic", "triclinic"])
 @pytest.mark.parametrize("name", list(FILES))
-def test_finite_differences(folder, name, shape, precision, step, tolerance):
+def test_finite_differences(folder, name, shape, precision, tolerance, step=1e-3):
     atoms = sample(name, shape)
-    # mixed: the large step must not carry an atom across the edge of a cutoff, so from the double energy's derivative
-    energy = load(folder / name).ase()
     atoms.calc = load(folder / name, precision=precision).ase()
     forces, stress = atoms.get_forces(), atoms.get_stress(voigt=False)
     scale = max(1.0, np.abs(forces).max())
@@ -210,8 +206,7 @@ def test_finite_differences(folder, name, shape, precision, step, tolerance):
     rng = np.random.default_rng(11)
     positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
     moved = atoms.copy()
-    moved.calc = atoms.calc if precision == "double" else energy
-    step = min(step, 1e-3)
+    moved.calc = load(folder / name).ase()  # a difference of float energies would show their rounding only
     for _ in range(4):
         direction = rng.normal(size=positions.shape)
         direction /= np.linalg.norm(direction)
@@ -251,7 +246,9 @@ def neighbourhoods(potential, atoms, style="full"):
 @pytest.mark.parametrize("name", ["two.sw", "Si.tersoff", "odd.tersoff"])
 def test_threads_agree_and_calls_repeat(folder, name, precision):
     potential = load(folder / name, precision=precision)
-    atoms = triclinic((bulk("Si", cubic=True) if name == "Si.tersoff" else bulk("SiC", "zincblende", a=4.4, cubic=True)) * 4)
+    atoms = triclinic(
+        (bulk("Si", cubic=True) if name == "Si.tersoff" else bulk("SiC", "zincblende", a=4.4, cubic=True)) * 4
+    )
     nb = neighbourhoods(potential, atoms)
     runs = []
     for threads in (1, 1, 2, 3):
@@ -323,7 +320,9 @@ def test_no_neighbours_and_no_atoms(folder):
     for name in ("Si.sw", "Si.tersoff"):
         potential = load(folder / name)
         for n in (0, 1):
-            nb = Neighbourhoods(np.zeros((n, 3)), np.zeros(n, np.int32), n, np.zeros(n + 1, np.int64), np.zeros(0, np.int32))
+            nb = Neighbourhoods(
+                np.zeros((n, 3)), np.zeros(n, np.int32), n, np.zeros(n + 1, np.int64), np.zeros(0, np.int32)
+            )
             forces = np.zeros((n, 3))
             energy, virial = potential.compute(nb, forces)
             assert energy == 0 and not virial.any() and not forces.any()
@@ -338,7 +337,10 @@ def test_nve_conserves_energy(folder, name):
     ranges = []
     for dt, steps in ((2.0, 100), (1.0, 200)):
         atoms = (bulk("Si", cubic=True) if name == "Si.sw" else bulk("SiC", "zincblende", a=4.36, cubic=True)) * 2
-        MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(5), force_temp=True)
+        momenta = (
+            np.random.default_rng(5).normal(size=(len(atoms), 3)) * np.sqrt(600 * kB * atoms.get_masses())[:, None]
+        )
+        atoms.set_momenta(momenta - momenta.mean(axis=0))
         atoms.calc = load(folder / name).ase()
         totals = []
         dynamics = VelocityVerlet(atoms, dt * fs)
