@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostwald.app.atoms.units import BOLTZMANN, GPA
+from ostwald.app.dynamics.checks import Unstable
 from ostwald.app.dynamics.integrator import Integrator
 from ostwald.app.dynamics.nose_hoover import Chain
 from ostwald.app.dynamics.ramps import Ramp, ramp
@@ -15,6 +16,8 @@ _ROW, _COLUMN = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
 _SYMMETRIC = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 # of the six numbers in a double contraction
 _WEIGHTS = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+# strain in one step beyond which nothing is resolved any more
+_FASTEST = 0.05
 _UNIT = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 
 MODES = {
@@ -296,6 +299,12 @@ class MTK(Integrator):
         cell = system.cell
         factor = self._thermostat() if self.chain else 1.0
         self._accelerate_cell(cell)
+        fastest = float(np.abs(self.rate).max()) * self.dt
+        if not fastest <= _FASTEST:
+            raise Unstable(
+                f"the cell deforms by {fastest:.2g} in one step (step {step}): the structure gives way under the target "
+                f"pressure, or the barostat's time of {self.tau_pressure:g} ps is too short"
+            )
         growth, response = self._friction()
         deformation, drift = _integrate.propagators(tensor(self.rate), self.dt)
         self._kick(
