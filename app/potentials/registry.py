@@ -22,7 +22,6 @@ from .base import Potential, PotentialError, check_precision
 # those with an unmistakable mark first
 FAMILIES = ("overlay", "zhou", "tersoff", "stillinger_weber", "lennard_jones", "zbl", "eam")
 
-
 PUBLISHED = Path(__file__).parent / "published"
 """Parameters from the literature that come with the project: found by their file names where no such file is."""
 
@@ -36,7 +35,8 @@ def families():
 def load(path, species=None, precision="double") -> Potential:
     """Reads a potential, its family decided by content and suffix.
 
-    path: a file or directory; the name of a published set that comes along (Si.sw, Si.tersoff); or "zhou:Ni-Al", metals of the analytic Zhou-Johnson-Wadley set (2004).
+    path: a file or directory; the name of a published set that comes along (Si.sw, Si.tersoff); or "zhou:Ni-Al", metals
+        of the analytic Zhou-Johnson-Wadley set (2004).
     species: chemical symbol of each type of atom; None: those of the file, in its order.
     precision: "double", or "mixed" (float pair arithmetic, double sums).
     PotentialError: one sentence naming the file, and the line where there is one.
