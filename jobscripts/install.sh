@@ -116,10 +116,10 @@ look() {
     if [ -z "$PYTHON" ]; then
         MISSING+=("Python 3.11 or later|python3.11 python3.11-venv python3.11-dev|module load python, or set OSTWALD_PYTHON")
     elif ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
-        MISSING+=("Python's venv module|python3-venv|a complete Python: set OSTWALD_PYTHON")
+        MISSING+=("the venv module of $PYTHON|python3-venv|a complete Python: set OSTWALD_PYTHON")
     fi
     if [ -n "$PYTHON" ] && ! [ -f "$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h" ]; then
-        MISSING+=("Python's headers|python3-dev|a complete Python: set OSTWALD_PYTHON")
+        MISSING+=("the headers of $PYTHON|python3-dev|a complete Python: set OSTWALD_PYTHON")
     fi
     have g++ || MISSING+=("a C++17 compiler|g++|module load gcc (g++ must be in PATH)")
     if have "$MPICC"; then
@@ -159,14 +159,14 @@ provide_system() {
     look
     [ ${#MISSING[@]} -eq 0 ] && return 0
     if apt_works; then
-        PACKAGES=$(printf '%s\n' "${MISSING[@]}" | cut -d'|' -f2 | tr '\n' ' ')
+        PACKAGES=$(printf '%s\n' "${MISSING[@]}" | cut -d'|' -f2 | tr ' ' '\n' | sort -u | tr '\n' ' ')
         step system "$PACKAGES $SECONDS $RANDOM" "look at the messages of apt; is the network there, is another apt running?" apt_packages
         look
         [ ${#MISSING[@]} -eq 0 ] && return 0
     fi
     local item lines=()
     for item in "${MISSING[@]}"; do lines+=("missing: ${item%%|*}.  Provide it: ${item##*|}."); done
-    have apt-get && lines+=("or, as root:  apt-get install --no-install-recommends $(printf '%s\n' "${MISSING[@]}" | cut -d'|' -f2 | tr '\n' ' ')")
+    have apt-get && lines+=("or, as root:  apt-get install --no-install-recommends $(printf '%s\n' "${MISSING[@]}" | cut -d'|' -f2 | tr ' ' '\n' | sort -u | tr '\n' ' ')")
     die "${lines[@]}"
 }
 
@@ -193,7 +193,7 @@ install_build_tools() {
     theirs=$("$PY" -c 'import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())' || true)
     echo "mpicc: $ours"; echo "mpi4py: $theirs"
     if [ "$(echo $ours)" != "$(echo $theirs)" ]; then  # the wheel found no MPI, or another one
-        MPICC=$MPICC pip install --force-reinstall --no-deps --no-build-isolation --no-binary=mpi4py --no-cache-dir mpi4py
+        MPICC=$MPICC CFLAGS="-O1 -g0 -w" pip install --force-reinstall --no-deps --no-build-isolation --no-binary=mpi4py --no-cache-dir mpi4py
         theirs=$("$PY" -c 'import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())')
         [ "$(echo $ours)" = "$(echo $theirs)" ] || { echo "mpi4py runs on another MPI than $MPICC: $theirs"; return 1; }
     fi
