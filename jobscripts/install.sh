@@ -31,7 +31,7 @@ die() { printf '\nOstwald cannot be installed here:\n' >&2; printf '  %s\n' "$@"
 have() { command -v "$1" >/dev/null 2>&1; }
 version() { sed -n "s/^$1==//Ip" jobscripts/constraints.txt; }
 digest() { sha256sum | cut -c1-16; }
-pip() { timeout 1500 "$PY" -m pip "$@"; }
+pip() { timeout --foreground 1500 "$PY" -m pip "$@"; }
 
 # step NAME KEY HINT FUNCTION: runs FUNCTION unless it succeeded before with the same KEY and the same text.
 step() {
@@ -150,7 +150,7 @@ apt_works() {
 }
 
 apt_packages() {
-    local apt="$SUDO env DEBIAN_FRONTEND=noninteractive timeout 1200 apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3"
+    local apt="$SUDO env DEBIAN_FRONTEND=noninteractive timeout --foreground 1200 apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3"
     $apt update || true  # an unreachable extra source is no reason to stop: the install says what is missing
     $apt install -y --no-install-recommends $PACKAGES
 }
@@ -341,7 +341,7 @@ pins() { local name; for name in "$@"; do version "$name"; done; }
 NETWORK="look whether the package index can be reached (pip's own settings are used: proxy, index, certificates)."
 COMPILE="look for the first error in the log; the MPI, HDF5 and PETSc must belong together (MPICC, HDF5_DIR, PETSC_DIR)."
 
-step venv "$PYTHON_KEY" "give a complete Python: OSTWALD_PYTHON" create_venv
+step venv "$PYTHON_KEY" "is .venv in use by another process? Else give a complete Python: OSTWALD_PYTHON" create_venv
 step build-tools "$(declare -f mpi_library) $PYTHON_KEY $STACK_KEY $(pins numpy cython pkgconfig setuptools wheel packaging pybind11 mpi4py)" "$NETWORK" install_build_tools
 behind h5py "$PYTHON_KEY $STACK_KEY $(pins h5py numpy mpi4py) $(declare -f wheel build_h5py)" "$COMPILE" install_h5py
 if [ -n "$FULL" ]; then
