@@ -1,14 +1,20 @@
 // Row selection, packing and wrapping for the domain decomposition. Knows arrays and boxes, not ranks or messages.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
-#include <string>
+#include <thread>
 #include <vector>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace py = pybind11;
 
@@ -155,10 +161,46 @@ py::tuple select_rows(const dense<double>& positions, int64_t n, const dense<dou
 }
 
 
+// Copies past the caches, whole lines at a time. A box of shared memory that this core wrote and another core read last
+// is several times slower to write again the ordinary way, line by line through the coherence protocol, and then to read.
+void stream(char* to, const char* from, int64_t size) {
+#if defined(__SSE2__)
+    const int64_t head = std::min<int64_t>(size, -reinterpret_cast<intptr_t>(to) & 63);
+    std::memcpy(to, from, head);
+    int64_t at = head;
+    for (; at + 64 <= size; at += 64)
+        for (int64_t part = at; part < at + 64; part += 16)
+            _mm_stream_si128(reinterpret_cast<__m128i*>(to + part),
+                             _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + part)));
+    std::memcpy(to + at, from + at, size - at);
+#else
+    std::memcpy(to, from, size);
+#endif
+}
+
+// Writes `count` rows of `bytes` bytes to `to`, straight or streamed through a stage: fill(k, m, where) makes rows
+// [k, k + m). Streamed pieces end on a line, after the first few rows.
+template <class Fill>
+void write_rows(char* to, int64_t bytes, int64_t count, bool past_caches, Fill fill) {
+    constexpr int64_t size = 4096, group = 16;  // sixteen rows of 4-byte words are whole lines
+    if (!past_caches || bytes * group > size) return fill(0, count, to);
+    alignas(64) char stage[size];
+    const int64_t piece = size / (group * bytes) * group;
+    int64_t k = 0, m = 0;
+    while (m < group && (reinterpret_cast<intptr_t>(to) + m * bytes) % 64) ++m;
+    if (m == 0 || m == group) m = piece;
+    for (; k < count; k += m, m = piece) {
+        m = std::min(m, count - k);
+        fill(k, m, stage);
+        stream(to + k * bytes, stage, m * bytes);
+    }
+}
+
 // out[out_first + k] = positions[rows[k]] + shifts[segment of k] for k in [offsets[first], offsets[last]);
 // `out` may be the very array `positions` (ghost rows behind the local ones).
 void pack_positions(const dense<double>& positions, const dense<int32_t>& rows, const dense<int64_t>& offsets,
-                    const dense<double>& shifts, int64_t first, int64_t last, dense<double> out, int64_t out_first) {
+                    const dense<double>& shifts, int64_t first, int64_t last, dense<double> out, int64_t out_first,
+                    bool past_caches) {
     require(positions.ndim() == 2 && positions.shape(1) == 3 && out.ndim() == 2 && out.shape(1) == 3,
             "positions and out must be (n, 3) float64");
     const int64_t segments = offsets.size() - 1;
@@ -173,17 +215,25 @@ void pack_positions(const dense<double>& positions, const dense<int32_t>& rows, 
     py::gil_scoped_release release;
     for (int64_t t = first; t < last; ++t) {
         const double a = shift[3 * t], b = shift[3 * t + 1], c = shift[3 * t + 2];
-        for (int64_t k = o[t]; k < o[t + 1]; ++k, y += 3) {
-            const double* from = x + 3 * int64_t(r[k]);
-            const double p = from[0] + a, q = from[1] + b, w = from[2] + c;
-            y[0] = p, y[1] = q, y[2] = w;
-        }
+        const int32_t* list = r + o[t];
+        const int64_t count = o[t + 1] - o[t];
+        write_rows(reinterpret_cast<char*>(y), 24, count, past_caches, [=](int64_t k, int64_t m, char* where) {
+            double* to = reinterpret_cast<double*>(where);
+            for (const int32_t *row = list + k, *end = row + m; row < end; ++row, to += 3) {
+                const double* from = x + 3 * int64_t(*row);
+                const double p = from[0] + a, q = from[1] + b, w = from[2] + c;
+                to[0] = p, to[1] = q, to[2] = w;
+            }
+        });
+        y += 3 * count;
     }
 }
 
 template <int64_t bytes>
-void gather_fixed(const char* from, const int32_t* rows, int64_t count, char* to) {
-    for (int64_t k = 0; k < count; ++k) std::memcpy(to + k * bytes, from + int64_t(rows[k]) * bytes, bytes);
+void gather(const char* from, const int32_t* rows, int64_t count, char* to, bool past_caches) {
+    write_rows(to, bytes, count, past_caches, [=](int64_t k, int64_t m, char* where) {
+        for (int64_t i = 0; i < m; ++i) std::memcpy(where + i * bytes, from + int64_t(rows[k + i]) * bytes, bytes);
+    });
 }
 
 struct Block {  // a C-contiguous array of any dtype seen as rows of bytes
@@ -201,7 +251,7 @@ struct Block {  // a C-contiguous array of any dtype seen as rows of bytes
 
 // out[out_first + k] = array[rows[first + k]] for k < count: any dtype. `out` is either rows of the same size or raw bytes.
 void pack_rows(const py::array& array, const dense<int32_t>& rows, int64_t first, int64_t count, py::array out,
-               int64_t out_first) {
+               int64_t out_first, bool past_caches) {
     const Block from(array, false), to(out, true);
     require(first >= 0 && count >= 0 && first + count <= rows.size(), "rows out of range");
     require(to.bytes == from.bytes || to.bytes == 1, "out has rows of another size");
@@ -210,16 +260,27 @@ void pack_rows(const py::array& array, const dense<int32_t>& rows, int64_t first
     char* y = to.data + out_first * from.bytes;
     py::gil_scoped_release release;
     switch (from.bytes) {
-        case 4: return gather_fixed<4>(from.data, r, count, y);
-        case 8: return gather_fixed<8>(from.data, r, count, y);
-        case 12: return gather_fixed<12>(from.data, r, count, y);
-        case 16: return gather_fixed<16>(from.data, r, count, y);
-        case 24: return gather_fixed<24>(from.data, r, count, y);
-        case 48: return gather_fixed<48>(from.data, r, count, y);
+        case 4: return gather<4>(from.data, r, count, y, past_caches);
+        case 8: return gather<8>(from.data, r, count, y, past_caches);
+        case 12: return gather<12>(from.data, r, count, y, past_caches);
+        case 16: return gather<16>(from.data, r, count, y, past_caches);
+        case 24: return gather<24>(from.data, r, count, y, past_caches);
+        case 48: return gather<48>(from.data, r, count, y, past_caches);
         default:
-            for (int64_t k = 0; k < count; ++k)
-                std::memcpy(y + k * from.bytes, from.data + int64_t(r[k]) * from.bytes, from.bytes);
+            write_rows(y, from.bytes, count, past_caches, [&](int64_t k, int64_t m, char* where) {
+                for (int64_t i = 0; i < m; ++i)
+                    std::memcpy(where + i * from.bytes, from.data + int64_t(r[k + i]) * from.bytes, from.bytes);
+            });
     }
+}
+
+// to[0:size] = from, past the caches.
+void stream_bytes(const dense<uint8_t>& from, dense<uint8_t> to) {
+    require(to.size() >= from.size(), "the box is too small");
+    const char* source = reinterpret_cast<const char*>(from.data());
+    char* target = reinterpret_cast<char*>(to.mutable_data());
+    py::gil_scoped_release release;
+    stream(target, source, from.size());
 }
 
 // array[rows[first + k]] += values[k] for k < count, in this order; values points to rows of the array's dtype.
@@ -254,6 +315,43 @@ void add_rows(py::array array, const dense<int32_t>& rows, int64_t first, int64_
     if (kind == 'i' && size == 4) return add_typed<int32_t>(to.data, r, count, v, width);
     if (kind == 'i' && size == 8) return add_typed<int64_t>(to.data, r, count, v, width);
     throw std::invalid_argument("reverse() adds float64, float32, int32 and int64 arrays only");
+}
+
+// A counter in memory that processes share: publish() makes everything written before it visible to whoever then reads
+// the new value in wait_for().
+void publish(dense<uint64_t> counter, uint64_t value) {
+    require(counter.size() == 1, "a counter is one uint64");
+#if defined(__SSE2__)
+    _mm_sfence();  // streamed rows before the counter
+#endif
+    __atomic_store_n(counter.mutable_data(), value, __ATOMIC_RELEASE);
+}
+
+// Waits until every counter has reached `value`: spins first, then yields the core. False after `seconds`.
+bool wait_for(const std::vector<dense<uint64_t>>& counters, uint64_t value, double seconds) {
+    std::vector<const uint64_t*> where;
+    for (const auto& counter : counters) {
+        require(counter.size() == 1, "a counter is one uint64");
+        where.push_back(counter.data());
+    }
+    py::gil_scoped_release release;
+    const auto start = std::chrono::steady_clock::now();
+    int64_t turns = 0;
+    for (const uint64_t* counter : where) {
+        while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
+            if (++turns < 4096) {
+#if defined(__x86_64__) || defined(__i386__)
+                __builtin_ia32_pause();
+#endif
+                continue;
+            }
+            std::this_thread::yield();
+            if (turns % 256 == 0 &&
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > seconds)
+                return false;
+        }
+    }
+    return true;
 }
 
 int64_t interval(const double* cuts, int64_t cells, double v) {  // largest c with cuts[c] <= v, kept within the cells
@@ -354,11 +452,14 @@ PYBIND11_MODULE(_halo, m) {
           py::arg("inverse").noconvert(), py::arg("lo").noconvert(), py::arg("hi").noconvert(), py::arg("cutoff"));
     m.def("pack_positions", &pack_positions, py::arg("positions").noconvert(), py::arg("rows").noconvert(),
           py::arg("offsets").noconvert(), py::arg("shifts").noconvert(), py::arg("first"), py::arg("last"),
-          py::arg("out").noconvert(), py::arg("out_first"));
+          py::arg("out").noconvert(), py::arg("out_first"), py::arg("past_caches") = false);
     m.def("pack_rows", &pack_rows, py::arg("array").noconvert(), py::arg("rows").noconvert(), py::arg("first"),
-          py::arg("count"), py::arg("out").noconvert(), py::arg("out_first"));
+          py::arg("count"), py::arg("out").noconvert(), py::arg("out_first"), py::arg("past_caches") = false);
+    m.def("stream_bytes", &stream_bytes, py::arg("source").noconvert(), py::arg("target").noconvert());
     m.def("add_rows", &add_rows, py::arg("array").noconvert(), py::arg("rows").noconvert(), py::arg("first"),
           py::arg("count"), py::arg("values").noconvert(), py::arg("values_first"));
+    m.def("publish", &publish, py::arg("counter").noconvert(), py::arg("value"));
+    m.def("wait_for", &wait_for, py::arg("counters").noconvert(), py::arg("value"), py::arg("seconds"));
     m.def("owners", &owners, py::arg("s").noconvert(), py::arg("cx").noconvert(), py::arg("cy").noconvert(),
           py::arg("cz").noconvert());
     m.def("wrap", &wrap, py::arg("positions").noconvert(), py::arg("images").noconvert(), py::arg("matrix").noconvert(),
