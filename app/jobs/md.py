@@ -70,7 +70,7 @@ class MolecularDynamics:
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = 0.0
         self.row_mark = (time.monotonic(), self.step)
-        self.analysis = md_setup.make_analysis(values, system)
+        self.analysis = md_setup.make_analysis(values)
         columns = dict(COLUMNS)
         if self.analysis:
             columns.update(self.analysis.columns)

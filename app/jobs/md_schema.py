@@ -233,12 +233,9 @@ ANALYSIS = Table(
     "analysis",
     {
         "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
-        "method": Key(
-            "str", "cna", choices=("cna", "q6"), doc="adaptive common-neighbour analysis, or averaged bond order q̄₆"
-        ),
-        "threshold": Key("float", 0.33, low=0, high=1, doc="of q6: solid where q̄₆ is above"),
+        "threshold": Key("float", 0.3, low=0, high=1, doc="an atom with averaged bond order q̄₆ above this is solid"),
     },
-    doc="Solid fraction on the fly.",
+    doc="Solid fraction (averaged bond order q̄₆) and crystal structures (adaptive common-neighbour analysis) on the fly.",
 )
 
 LOG = Table("log", {"every": Key("int", 1000, low=1, doc="steps between lines of the log")}, doc="The log.")
