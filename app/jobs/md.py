@@ -167,24 +167,30 @@ class MolecularDynamics:
         elif stage["pressure"] is not None:
             pressure = stage["pressure"]
             target[:3] = pressure[-1] if isinstance(pressure, tuple) else pressure
-        outcome = dynamics.minimise(
+        first, every = self.step, self.values["log"]["every"]
+
+        def report(at):
+            self.step, self.stage_step = first + at.iterations, at.iterations
+            if at.iterations % every == 0:
+                world.log(
+                    f"iteration {at.iterations:>6}  E_pot {at.energy / system.total:.8f} eV/atom  largest force "
+                    f"{at.force:.3e} eV/Å" + (f"  stress error {at.stress:.3e} GPa" if stage["relax_cell"] else "")
+                )
+
+        found = dynamics.minimise(
             system,
             method=stage["method"],
             force_tolerance=stage["force_tolerance"],
-            max_steps=stage["steps"],
+            stress_tolerance=stage["stress_tolerance"],
             cell=stage["cell"] if stage["relax_cell"] else None,
             pressure=target,
-            stress_tolerance=stage["stress_tolerance"],
-            report=lambda k, e, f, s: (
-                k % self.values["log"]["every"] == 0
-                and world.log(
-                    f"  iteration {k}: energy {e:.8g} eV, largest force {f:.3g} eV/Å, stress error {s:.3g} GPa"
-                )
-            ),
+            max_iterations=self.steps[self.stage],
+            report=report,
         )
-        self.step += outcome.steps
-        self.stage_step = outcome.steps
-        world.log(f"  {outcome.describe()}")
+        world.log(
+            f"{found.reason} after {found.iterations} iterations ({found.evaluations} evaluations): E_pot "
+            f"{found.energy / system.total:.8f} eV/atom, largest force {found.force:.3e} eV/Å"
+        )
         self.integrator = None
         system.atoms.velocities[:] = 0.0
         system.compute(energy=True, virial=True)
