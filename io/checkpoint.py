@@ -23,6 +23,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
 from ostwald.io.image import Image
 from ostwald.io.shared import SharedFile, sentence, sync_directory
 

@@ -7,6 +7,7 @@ Positions in Å; a column `velo` is in Å/ps, `velocities` and ASE's own `moment
 import numpy as np
 from ase import units
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+
 from ostwald.io.structures import Structure, StructureError, species_of
 from ostwald.io.table import format_table, parse_table
 

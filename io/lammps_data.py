@@ -6,6 +6,7 @@ Format: https://docs.lammps.org/read_data.html, https://docs.lammps.org/Howto_tr
 import re
 
 import numpy as np
+
 from ostwald.io.structures import Structure, StructureError
 from ostwald.io.table import format_table, parse_table
 

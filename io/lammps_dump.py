@@ -4,6 +4,7 @@ Format: https://docs.lammps.org/dump.html. Units: metal.
 """
 
 import numpy as np
+
 from ostwald.io.structures import Structure, StructureError, species_of
 from ostwald.io.table import format_table, parse_table
 

@@ -7,6 +7,7 @@ they form a regular grid; balancing moves each family on its own, so any distrib
 from __future__ import annotations
 
 import numpy as np
+
 from ostwald.app.kernels import _halo
 
 BINS = 1024  # histogram resolution of the balancer along one axis, refined once around each cut

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+
 from ostwald.app.kernels import _halo
 from ostwald.parallel.mailbox import Mailbox
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from ostwald.app.kernels import _halo
 from ostwald.parallel.world import CollectiveError
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+
 from ostwald.app.kernels import _random
 
 

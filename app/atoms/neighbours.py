@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+
 from ostwald.app.kernels import _neighbour
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.neighbours import NeighbourList

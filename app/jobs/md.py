@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import GPA

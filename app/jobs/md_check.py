@@ -6,6 +6,7 @@ import time
 from math import pi
 
 import numpy as np
+
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.jobs import md_setup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+
 from ostwald.app import dynamics, potentials
 from ostwald.app.analysis.structure import LABELS, structure
 from ostwald.app.atoms import build

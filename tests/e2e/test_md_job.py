@@ -82,7 +82,7 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
     assert (tmp_path / "run/log.txt").read_text().count("stage") >= 2
     status, out, err = ostwald("report", tmp_path / "run")
     page = (tmp_path / "run/report.html").read_text()
-    assert status == 0 and "<svg" in page or "data:image" in page
+    assert (status == 0 and "<svg" in page) or "data:image" in page
     status, out, err = ostwald("info", tmp_path / "run")
     assert status == 0 and "480" in out
 

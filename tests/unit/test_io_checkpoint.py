@@ -9,6 +9,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+
 from ostwald.io.checkpoint import CheckpointError, list_checkpoints, read_checkpoint, write_checkpoint
 from ostwald.parallel import CollectiveError, World
 

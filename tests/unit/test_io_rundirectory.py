@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from ostwald.io.lock import RunLock
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.parallel import CollectiveError, World

@@ -6,6 +6,7 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+
 from ostwald.io.structures import (
     Structure,
     StructureError,

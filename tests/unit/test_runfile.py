@@ -3,6 +3,7 @@
 import tomllib
 
 import pytest
+
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.runfile import RunFileError, dumps, load_toml, parse_duration, validate
 
