@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -10,6 +11,18 @@ def clock(seconds: float) -> str:
     """1:02:03 or 2:03."""
     s = int(seconds + 0.5)
     return f"{s // 3600}:{s // 60 % 60:02d}:{s % 60:02d}" if s >= 3600 else f"{s // 60}:{s % 60:02d}"
+
+
+def on_terminal() -> bool:
+    """Whether a person watches: mpirun gives its first rank a terminal of its own, so its own output is asked for."""
+    if not sys.stdout.isatty():
+        return False
+    if "OMPI_COMM_WORLD_SIZE" not in os.environ:
+        return True
+    try:
+        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts", "/dev/tty"))
+    except OSError:
+        return False
 
 
 class Progress:
@@ -23,7 +36,7 @@ class Progress:
         self.started = self.spoken = time.monotonic()
         self.every = every
         self.bar = None
-        if world.root and sys.stdout.isatty():
+        if world.root and on_terminal():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
             self.bar = Progress(
