@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from ostwald.app.kernels import _halo
 
 LINE = 128  # bytes before each box: its counter has a cache line pair of its own

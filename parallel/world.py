@@ -118,15 +118,17 @@ class World:
 
     def allreduce(self, x, op: str = "sum"):
         """Sum, minimum or maximum over ranks of a number or an array; the same kind and bits on every rank."""
-        if self.size == 1:
-            return x.copy() if isinstance(x, np.ndarray) else x
         if isinstance(x, np.ndarray) and x.dtype != object:
+            if self.size == 1:
+                return x.copy()
             out = np.empty_like(x, order="C")
             self.comm.Allreduce(np.ascontiguousarray(x), out, self._ops[op])
             return out
         kind = float if isinstance(x, (float, np.floating)) else int if isinstance(x, (int, np.integer)) else None
         if kind is None:
             raise TypeError(f"allreduce takes numbers and arrays, not {type(x).__name__}")
+        if self.size == 1:
+            return kind(x)
         buffer = np.array([x], dtype=np.float64 if kind is float else np.int64)
         out = np.empty_like(buffer)
         self.comm.Allreduce(buffer, out, self._ops[op])

@@ -33,10 +33,13 @@ def clean_environment():
 
 
 class Program:
-    """`ostwald` on some ranks."""
+    """`ostwald` (or another Python program) on some ranks."""
+
+    def __init__(self, *program):
+        self.program = program or ("-m", "ostwald.app.cli")
 
     def command(self, *arguments, ranks=1):
-        program = [sys.executable, "-m", "ostwald.app.cli", *map(str, arguments)]
+        program = [sys.executable, *map(str, self.program + arguments)]
         if ranks == 1:
             return program
         if shutil.which("mpirun") is None:
@@ -61,7 +64,7 @@ class Program:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
-            raise AssertionError(f"ostwald {' '.join(map(str, arguments))} did not end:\n{out}\n{err}") from None
+            raise AssertionError(f"{self.program} {' '.join(map(str, arguments))} did not end:\n{out}\n{err}") from None
         return process.returncode, out, err
 
     def kill_when(self, condition, *arguments, ranks=1, number=signal.SIGKILL, timeout=120):
@@ -82,6 +85,12 @@ class Program:
 @pytest.fixture
 def ostwald():
     return Program()
+
+
+@pytest.fixture
+def program():
+    """program("file.py") starts a Python program the way `ostwald` starts the command."""
+    return Program
 
 
 @pytest.fixture
