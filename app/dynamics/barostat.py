@@ -154,7 +154,7 @@ class MTK(Integrator):
 
         dx/dt = v + ν (x - o);   dv/dt = f/m - (ν + Tr ν/N_f) v - v_ξ v;   dh/dt = ν h
         W dν/dt = Π[V P_int + (2K/N_f) 1 - ∂U/∂strain] - W v_ζ ν;   V P_int = Σ m v⊗v + virial
-        W = (N_f + 3) kT τ_P²/3;   U(h): see Load;   Π: projection on the free strains (CellModes)
+        W = (N_f + 3) kT τ_P²/3, T the highest target;   U(h): see Load;   Π: projection on the free strains (CellModes)
 
     ν is symmetric: a cell that may shear has six degrees of freedom and does not rotate. One Nosé–Hoover chain (ξ) acts
     on the atoms and one (ζ) on ν. Martyna, Tobias, Klein, J. Chem. Phys. 101, 4177 (1994), eqs. 2.2, 2.9; factorised as
@@ -239,21 +239,22 @@ class MTK(Integrator):
         if self.mass == 0.0:
             self.load.aim(self.target.start)
             self.load.renew(system.cell)
-            self.mass = self._mass(None if self.temperature is None else self.temperature.start)
+            self.mass = (self.degrees_of_freedom + 3) * self._kT() * self.tau_pressure**2 / 3.0
+            if self.temperature is not None:
+                self._retarget(self.temperature.start)
 
-    def _mass(self, temperature) -> float:
-        """W; and the targets of the chains. Adds what the change of the latter costs to `work`."""
-        dof = self.degrees_of_freedom
-        if temperature is None:
-            # without a thermostat the temperature is the one at hand; near 0 K room temperature gives as good a mass
-            kT = float(self.kinetic[:3].sum()) / dof
-            kT = kT if kT > BOLTZMANN else 300.0 * BOLTZMANN
-        else:
-            if not temperature > 0.0:
-                raise ValueError(f"a Nosé-Hoover thermostat needs a temperature above 0 K, got {temperature} K")
-            kT = BOLTZMANN * temperature
-            self.work += self.chain.retarget(kT, dof) + self.cell_chain.retarget(kT, self.modes.count)
-        return (dof + 3) * kT * self.tau_pressure**2 / 3.0
+    def _kT(self) -> float:
+        """eV, for the mass of the cell: the hotter end of a ramp, so that a quench does not make the cell light."""
+        if self.temperature is not None:
+            stop = self.temperature.start if self.temperature.stop is None else self.temperature.stop
+            return BOLTZMANN * max(self.temperature.start, stop)
+        # without a thermostat the temperature is the one at hand; near 0 K room temperature gives as good a mass
+        kT = float(self.kinetic[:3].sum()) / self.degrees_of_freedom
+        return kT if kT > BOLTZMANN else 300.0 * BOLTZMANN
+
+    def _retarget(self, temperature):
+        self.work += self.chain.retarget(temperature, self.degrees_of_freedom)
+        self.work += self.cell_chain.retarget(temperature, self.modes.count)
 
     def _kinetic_energy_of_cell(self) -> float:
         return 0.5 * self.mass * float(_WEIGHTS @ self.rate**2)
@@ -262,9 +263,7 @@ class MTK(Integrator):
         """Brings the targets to their values at this step; the energy that costs goes to `work`."""
         cell = system.cell
         if self.temperature is not None:
-            before = self._kinetic_energy_of_cell()
-            self.mass = self._mass(self.temperature(step))
-            self.work += self._kinetic_energy_of_cell() - before
+            self._retarget(self.temperature(step))
         renew = self.load.deviator is not None and self.renew_every and step % self.renew_every == 0
         if renew or not self.target.constant:
             before = self.load.energy(cell)

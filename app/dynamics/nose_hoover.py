@@ -57,8 +57,11 @@ class Chain:
         self.masses = [kT * self.tau**2] * self.length
         self.masses[0] *= dof
 
-    def retarget(self, kT: float, dof: int) -> float:
-        """Sets the target; returns by how much that raised the energy of a chain that had one already."""
+    def retarget(self, temperature: float, dof: int) -> float:
+        """Sets the target (K); returns by how much that raised the energy of a chain that had one already."""
+        if not temperature > 0.0:
+            raise ValueError(f"a Nosé-Hoover thermostat needs a temperature above 0 K, got {temperature} K")
+        kT = BOLTZMANN * temperature
         if kT == self.kT and dof == self.dof:
             return 0.0
         fresh, before = self.kT == 0.0, self.energy()
@@ -128,16 +131,11 @@ class NoseHoover(Integrator):
     def start(self, system):
         self.twice_kinetic = 2.0 * system.kinetic_energy()
         if self.chain.kT == 0.0:
-            self._aim(self.temperature.start)
-
-    def _aim(self, temperature):
-        if not temperature > 0.0:
-            raise ValueError(f"a Nosé-Hoover thermostat needs a temperature above 0 K, got {temperature} K")
-        self.work += self.chain.retarget(BOLTZMANN * temperature, self.degrees_of_freedom)
+            self.chain.retarget(self.temperature.start, self.degrees_of_freedom)
 
     def first_half(self, system, step):
         self._ready(system)
-        self._aim(self.temperature(step))
+        self.work += self.chain.retarget(self.temperature(step), self.degrees_of_freedom)
         factor = self.chain.propagate(self.twice_kinetic, 0.5 * self.dt)
         self._kick(system, growth=factor, positions=system.atoms.positions, drift=self.dt)
 
