@@ -7,68 +7,81 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "simd.hpp"
+
 namespace py = pybind11;
 
 namespace {
 
-constexpr int lanes = 16;  // atoms per batch; tails are padded so that each atom takes the very same instructions
+// Atoms are taken in batches of `units` vectors, one 64-bit lane an atom; the last batch is padded, so that each atom
+// passes through the very same operations wherever it stands in the array. Several vectors hide the latency of one.
+constexpr int width = ostwald::lanes<double>, units = 4, batch = width * units;
+using real = ostwald::vec<double>;
+using word = typename ostwald::detail::vector<uint64_t, width>::type;  // 32 bits used, the upper half is noise
 
-struct Batch {
-    uint32_t c[4][lanes];
-};
+constexpr uint64_t low_half = 0xFFFFFFFFu;
 
-inline void philox(Batch& b, uint32_t k0, uint32_t k1) {
+inline word product(word a, uint32_t m) {  // of the low halves
+#if defined(OSTWALD_AVX512)
+    return (word)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(m));
+#elif defined(__AVX2__)
+    return (word)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(m));
+#else
+    return (a & low_half) * m;
+#endif
+}
+
+inline void philox(word (&c)[units][4], uint32_t k0, uint32_t k1) {
     for (int round = 0; round < 10; ++round) {
-        for (int l = 0; l < lanes; ++l) {
-            const uint64_t p = uint64_t(0xD2511F53u) * b.c[0][l], q = uint64_t(0xCD9E8D57u) * b.c[2][l];
-            const uint32_t c0 = uint32_t(q >> 32) ^ b.c[1][l] ^ k0, c2 = uint32_t(p >> 32) ^ b.c[3][l] ^ k1;
-            b.c[0][l] = c0, b.c[1][l] = uint32_t(q), b.c[2][l] = c2, b.c[3][l] = uint32_t(p);
+        for (int u = 0; u < units; ++u) {
+            const word p = product(c[u][0], 0xD2511F53u), q = product(c[u][2], 0xCD9E8D57u);
+            c[u][0] = (q >> 32) ^ c[u][1] ^ k0;
+            c[u][1] = q;
+            c[u][2] = (p >> 32) ^ c[u][3] ^ k1;
+            c[u][3] = p;
         }
         k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
 }
 
 // 52 bits to the middle of one of 2^52 equal intervals of (0, 1): exact in binary64 and never 0 or 1.
-inline double unit(uint32_t lo, uint32_t hi) {
-    const uint64_t bits = (uint64_t(hi) << 32 | lo) >> 12;
-    return (double(int64_t(bits)) + 0.5) * 0x1p-52;
+inline real unit(word lo, word hi) {
+    const word mantissa = (hi << 32 | (lo & low_half)) >> 12;
+    return (real)(mantissa | 0x3FF0000000000000u) - (1.0 - 0x1p-53);
 }
 
 // log x for normal x in (0, 1): x = 2^e m, m in [sqrt(1/2), sqrt 2); log m = 2 artanh((m - 1) / (m + 1)) by its series,
 // whose argument is at most 0.172, so that twelve terms reach rounding.
-inline double logarithm(double x) {
-    uint64_t bits;
-    std::memcpy(&bits, &x, 8);
-    const uint64_t shifted = bits - 0x3FE6A09E667F3BCDull;  // bits of sqrt(1/2)
-    const int64_t e = int64_t(shifted) >> 52;
-    const uint64_t mantissa = (shifted & 0x000FFFFFFFFFFFFFull) + 0x3FE6A09E667F3BCDull;
-    double m;
-    std::memcpy(&m, &mantissa, 8);
-    const double t = (m - 1.0) / (m + 1.0), z = t * t;
-    double s = 1.0 / 23.0;
-    s = s * z + 1.0 / 21.0, s = s * z + 1.0 / 19.0, s = s * z + 1.0 / 17.0, s = s * z + 1.0 / 15.0;
-    s = s * z + 1.0 / 13.0, s = s * z + 1.0 / 11.0, s = s * z + 1.0 / 9.0, s = s * z + 1.0 / 7.0;
-    s = s * z + 1.0 / 5.0, s = s * z + 1.0 / 3.0, s = s * z;
-    return double(e) * 0.69314718055994530942 + (2.0 * t + 2.0 * t * s);
+inline real logarithm(real x) {
+    constexpr uint64_t root = 0x3FE6A09E667F3BCDull;  // bits of sqrt(1/2)
+    const word shifted = (word)x - root;
+    const real e = ostwald::to_real((ostwald::ivec<double>)shifted >> 52);
+    const real m = (real)((shifted & 0x000FFFFFFFFFFFFFull) + root);
+    const real t = (m - 1.0) / (m + 1.0), z = t * t, w = z * z;
+    real even = w * (1.0 / 23.0) + 1.0 / 19.0, odd = w * (1.0 / 21.0) + 1.0 / 17.0;  // of 1/3 + z/5 + z^2/7 + ...
+    even = even * w + 1.0 / 15.0, odd = odd * w + 1.0 / 13.0;
+    even = even * w + 1.0 / 11.0, odd = odd * w + 1.0 / 9.0;
+    even = even * w + 1.0 / 7.0, odd = odd * w + 1.0 / 5.0;
+    even = even * w + 1.0 / 3.0;
+    return e * 0.69314718055994530942 + (2.0 * t + 2.0 * t * (z * (even + z * odd)));
 }
 
 // cos and sin of 2 pi v, v in (0, 1), by Taylor series within an eighth of a turn of the nearest quarter.
-inline void circle(double v, double& cosine, double& sine) {
-    const double quarter = double(int64_t(4.0 * v + 0.5));
-    const double a = (v - 0.25 * quarter) * 6.28318530717958647693, z = a * a;
-    double s = -1.0 / 1307674368000.0, c = 1.0 / 20922789888000.0;
-    c = c * z - 1.0 / 87178291200.0;
-    s = s * z + 1.0 / 6227020800.0, c = c * z + 1.0 / 479001600.0;
-    s = s * z - 1.0 / 39916800.0, c = c * z - 1.0 / 3628800.0;
-    s = s * z + 1.0 / 362880.0, c = c * z + 1.0 / 40320.0;
-    s = s * z - 1.0 / 5040.0, c = c * z - 1.0 / 720.0;
-    s = s * z + 1.0 / 120.0, c = c * z + 1.0 / 24.0;
-    s = s * z - 1.0 / 6.0, c = c * z - 0.5;
-    s = a + a * (z * s), c = 1.0 + z * c;
-    const int64_t q = int64_t(quarter);  // 0 ... 4
-    const double x = (q & 1) ? s : c, y = (q & 1) ? c : s;
-    cosine = (q == 1 || q == 2) ? -x : x;
-    sine = (q == 2 || q == 3) ? -y : y;
+inline void circle(real v, real& cosine, real& sine) {
+    const ostwald::ivec<double> q = ostwald::to_int(4.0 * v + 0.5);  // 0 ... 4
+    const real a = (v - 0.25 * ostwald::to_real(q)) * 6.28318530717958647693, z = a * a;
+    real s = z * (-1.0 / 1307674368000.0) + 1.0 / 6227020800.0, c = z * (1.0 / 20922789888000.0) - 1.0 / 87178291200.0;
+    s = s * z - 1.0 / 39916800.0, c = c * z + 1.0 / 479001600.0;
+    s = s * z + 1.0 / 362880.0, c = c * z - 1.0 / 3628800.0;
+    s = s * z - 1.0 / 5040.0, c = c * z + 1.0 / 40320.0;
+    s = s * z + 1.0 / 120.0, c = c * z - 1.0 / 720.0;
+    s = s * z - 1.0 / 6.0, c = c * z + 1.0 / 24.0;
+    s = a + a * (z * s), c = 1.0 + z * (z * c - 0.5);
+    const auto swapped = (q & 1) != 0;
+    const real x = swapped ? s : c, y = swapped ? c : s;
+    const auto cosine_sign = ((q + 1) & 2) << 62, sine_sign = (q & 2) << 62;  // bit 63: below zero
+    cosine = (real)((ostwald::ivec<double>)x ^ cosine_sign);
+    sine = (real)((ostwald::ivec<double>)y ^ sine_sign);
 }
 
 struct Key {
@@ -77,11 +90,11 @@ struct Key {
 
 // Seed (64 bits) and purpose (64 bits) pass through Philox itself to give the key of their stream.
 Key derive(uint64_t seed, uint64_t purpose) {
-    Batch b{};
-    b.c[0][0] = uint32_t(seed), b.c[1][0] = uint32_t(seed >> 32);
-    b.c[2][0] = uint32_t(purpose), b.c[3][0] = uint32_t(purpose >> 32);
-    philox(b, 0, 0);
-    return {b.c[0][0], b.c[1][0]};
+    word c[units][4] = {};
+    const uint64_t counter[4] = {seed & low_half, seed >> 32, purpose & low_half, purpose >> 32};
+    for (int w = 0; w < 4; ++w) c[0][w] = word{} + counter[w];
+    philox(c, 0, 0);
+    return {uint32_t(c[0][0][0]), uint32_t(c[0][1][0])};
 }
 
 template <bool normal>
@@ -96,35 +109,34 @@ py::array_t<double> draw(uint64_t seed, uint64_t purpose, const py::array_t<int6
     double* out = result.mutable_data();
     const Key key = derive(seed, purpose);
     py::gil_scoped_release release;
-    for (int64_t first = 0; first < n; first += lanes) {
-        const int count = int(n - first < lanes ? n - first : lanes);
-        uint64_t who[lanes] = {};
-        for (int l = 0; l < count; ++l) who[l] = uint64_t(id[first + l]);
+    for (int64_t first = 0; first < n; first += batch) {
+        const int64_t count = n - first < batch ? n - first : batch;
+        word who[units] = {};
+        std::memcpy(who, id + first, count * sizeof(int64_t));
         for (int64_t block = 0; 2 * block < k; ++block) {
-            Batch b;
-            double x[2][lanes];
-            for (int l = 0; l < lanes; ++l) {
-                b.c[0][l] = uint32_t(who[l]), b.c[1][l] = uint32_t(who[l] >> 32);
-                b.c[2][l] = uint32_t(step), b.c[3][l] = uint32_t(step >> 32) << 16 | uint32_t(block);
+            word c[units][4];
+            for (int u = 0; u < units; ++u) {
+                c[u][0] = who[u], c[u][1] = who[u] >> 32;
+                c[u][2] = word{} + (step & low_half), c[u][3] = word{} + ((step >> 32) << 16 | uint64_t(block));
             }
-            philox(b, key.k0, key.k1);
-            for (int l = 0; l < lanes; ++l) {
-                x[0][l] = unit(b.c[0][l], b.c[1][l]);
-                x[1][l] = unit(b.c[2][l], b.c[3][l]);
-            }
+            philox(c, key.k0, key.k1);
+            real x[2][units];
+            for (int u = 0; u < units; ++u) x[0][u] = unit(c[u][0], c[u][1]), x[1][u] = unit(c[u][2], c[u][3]);
             if (normal) {  // Box and Muller, Ann. Math. Stat. 29, 610 (1958)
-                for (int l = 0; l < lanes; ++l) {
-                    const double radius = __builtin_sqrt(-2.0 * logarithm(x[0][l]));
-                    double c, s;
-                    circle(x[1][l], c, s);
-                    x[0][l] = radius * c, x[1][l] = radius * s;
+                for (int u = 0; u < units; ++u) {
+                    const real radius = ostwald::sqrt(-2.0 * logarithm(x[0][u]));
+                    real cosine, sine;
+                    circle(x[1][u], cosine, sine);
+                    x[0][u] = radius * cosine, x[1][u] = radius * sine;
                 }
             }
-            const bool both = 2 * block + 1 < k;
-            for (int l = 0; l < count; ++l) {
-                double* row = out + (first + l) * k + 2 * block;
-                row[0] = x[0][l];
-                if (both) row[1] = x[1][l];
+            double values[2][batch];
+            std::memcpy(values, x, sizeof values);
+            double* row = out + first * k + 2 * block;
+            if (2 * block + 1 < k) {
+                for (int64_t l = 0; l < count; ++l, row += k) row[0] = values[0][l], row[1] = values[1][l];
+            } else {
+                for (int64_t l = 0; l < count; ++l, row += k) row[0] = values[0][l];
             }
         }
     }
@@ -139,10 +151,10 @@ py::array_t<uint32_t> block(const py::array_t<uint32_t, py::array::c_style>& cou
     const int64_t n = counter.shape(0);
     py::array_t<uint32_t> out({n, int64_t(4)});
     for (int64_t i = 0; i < n; ++i) {
-        Batch b{};
-        for (int w = 0; w < 4; ++w) b.c[w][0] = counter.data()[4 * i + w];
-        philox(b, key.data()[0], key.data()[1]);
-        for (int w = 0; w < 4; ++w) out.mutable_data()[4 * i + w] = b.c[w][0];
+        word c[units][4] = {};
+        for (int w = 0; w < 4; ++w) c[0][w] = word{} + counter.data()[4 * i + w];
+        philox(c, key.data()[0], key.data()[1]);
+        for (int w = 0; w < 4; ++w) out.mutable_data()[4 * i + w] = uint32_t(c[0][w][0]);
     }
     return out;
 }
