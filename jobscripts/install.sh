@@ -271,7 +271,7 @@ install_horovod() {
     wheel horovod "$STACK_KEY $("$PY" -c 'import torch; print(torch.__version__)')" build_horovod
 }
 
-install_tools() { pip install pytest pytest-mpi pytest-timeout hypothesis scipy MDAnalysis ruff; }
+install_tools() { pip install pytest pytest-mpi pytest-timeout hypothesis scipy MDAnalysis ovito ruff; }
 
 check() {
     pip check
@@ -351,7 +351,7 @@ step packages "$PYTHON_KEY $(pins ase matplotlib rich)" "$NETWORK" install_packa
 step kernels "$FLAGS $(cat app/kernels/*.[ch]pp setup.py 2>/dev/null | digest)" "$COMPILE" build_kernels
 step ostwald "$PYTHON_KEY $(cat setup.cfg setup.py pyproject.toml | digest)" "$COMPILE" install_ostwald
 if [ -n "$FULL" ]; then
-    step tools "$PYTHON_KEY $(pins pytest pytest-mpi pytest-timeout hypothesis scipy MDAnalysis ruff)" "$NETWORK" install_tools
+    step tools "$PYTHON_KEY $(pins pytest pytest-mpi pytest-timeout hypothesis scipy MDAnalysis ovito ruff)" "$NETWORK" install_tools
     step torch "$PYTHON_KEY $(pins torch) ${OSTWALD_TORCH_INDEX:-}" "$NETWORK" install_torch
     step horovod "$PYTHON_KEY $STACK_KEY $(pins horovod torch) $(declare -f wheel build_horovod)" "$COMPILE" install_horovod
 fi
