@@ -20,7 +20,7 @@ from ostwald.io.structures import (
 
 TILTED = np.array([[8.0, 0, 0], [1.5, 7.0, 0], [-0.7, 2.0, 9.0]])
 ROTATED = np.array([[1.0, 7.0, 2.0], [-6.0, 1.0, 1.0], [0.5, -1.0, 9.0]])
-FORMATS = ["data.some", "some.lmp", "some.dump", "some.lammpstrj", "some.xyz", "some.extxyz.gz"]
+FORMATS = ["data.some", "some.lmp", "some.dump", "some.lammpstrj", "some.xyz", "some.extxyz.gz", "some.h5md"]
 
 
 def make(matrix=TILTED, n=50, seed=1, **kwargs):
