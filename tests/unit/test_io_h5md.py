@@ -376,7 +376,7 @@ def test_deep_index(tmp_path):
 def test_foreign_file_is_refused(tmp_path):
     path = tmp_path / "f.h5"
     with h5py.File(path, "w", libver="latest") as file:
-        file.create_dataset("x", (0, 6), maxshape=(None, 6), chunks=(1, 2))
+        file.create_dataset("x", (0, 6), "f4", maxshape=(None, 6), chunks=(1, 2))
     with pytest.raises(GrowingFileError, match=r"f\.h5: not a file that this program wrote"):
         GrowingFile(path)
 
