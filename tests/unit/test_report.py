@@ -1,0 +1,268 @@
+"""The report page and its pictures."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ostwald.app import picture, report
+from ostwald.app.analysis import structure
+from ostwald.app.atoms import build
+from ostwald.io.structures import Structure
+from ostwald.parallel import World
+
+
+def frame(step=0, time=0.0, noise=0.05, lattice="fcc", a=3.52, cells=(6, 7, 8), **options):
+    share = build.rattle(build.build_lattice(World(), lattice, a, "Ni", cells, **options), noise, seed=1)
+    half = build.Slab(0.0, 0.5, axis=0).contains(share.positions, share.matrix, share.origin, share.periodic)
+    melted = build.rattle(share, 1.0 if noise > 0.1 else 0.0, seed=2).positions
+    positions = np.where(half[:, None], melted, share.positions)
+    return Structure(positions, share.matrix, ("Ni",), share.types, info={"step": step, "time": time})
+
+
+# --- pictures
+
+
+def test_labels_of_a_frame_are_those_of_the_analysis():
+    assert (picture.labels_of(frame(noise=0.02)) == structure.FCC).all()
+    hexagonal = frame(lattice="hcp", a=2.5, cells=(8, 8, 5), primitive=True, noise=0.02)
+    assert (picture.labels_of(hexagonal, "cna") == structure.HCP).all()
+    mixed = picture.labels_of(frame(noise=0.12))
+    assert 0.3 < (mixed == structure.OTHER).mean() < 0.65 and (mixed == structure.CRYSTAL).any()
+    moved = frame(noise=0.02)
+    moved.origin += 1.3
+    moved.positions += 1.3
+    assert (picture.labels_of(moved) == structure.FCC).all()
+
+
+def test_the_nearer_sphere_hides_the_farther():
+    colours = np.array([[1.0, 0, 0], [0, 0, 1.0]])
+    for depth, blue_in_front in (((0.0, 1.0), True), ((1.0, 0.0), False)):
+        x, y = np.array([5.0, 5.0]), np.array([4.0, 4.0])
+        image = picture.spheres(x, y, np.array(depth), 2.0, colours, (80, 100), 10.0)
+        red, _, blue, alpha = image[39, 50].astype(int)
+        assert alpha == 255 and (blue > red) == blue_in_front
+        assert image[..., 3].astype(bool).sum() == pytest.approx(np.pi * 20**2, rel=0.02)
+    # Equal spheres side by side meet in the middle, whichever is drawn first; depth is per pixel.
+    image = picture.spheres(np.array([4.0, 6.0]), np.array([4.0, 4.0]), np.zeros(2), 2.0, colours, (80, 100), 10.0)
+    assert image[39, 44, 0] > image[39, 44, 2] and image[39, 56, 2] > image[39, 56, 0]
+    assert picture.spheres(*np.zeros((3, 0)), 1.0, np.zeros((0, 3)), (8, 9), 2.0).max() == 0
+
+
+def picture_of(svg):
+    data = re.search(r'href="data:image/png;base64,([^"]+)"', svg).group(1)
+    return np.array(Image.open(BytesIO(base64.b64decode(data))).convert("RGBA")).astype(int)
+
+
+def test_slice_shows_the_colours_of_its_atoms_only():
+    crystal = frame(noise=0.02)
+    s = crystal.positions @ np.linalg.inv(crystal.matrix)
+    labels = np.where(np.abs(s[:, 2] - 0.5) < 0.25, structure.HCP, structure.BCC)  # outside of the slab: blue
+    image = picture_of(picture.slice_svg(crystal, labels, thickness=5.0))
+    drawn = image[image[..., 3] > 200]
+    assert (drawn[:, 0] > drawn[:, 2]).mean() > 0.99
+    image = picture_of(picture.slice_svg(crystal, labels, thickness=5.0, middle=0.0))
+    drawn = image[image[..., 3] > 200]
+    assert (drawn[:, 2] > drawn[:, 0]).mean() > 0.99
+
+
+def test_scale_bar_and_outline_have_the_scale_of_the_cell():
+    tilted = frame(lattice="hcp", a=2.5, cells=(8, 8, 5), primitive=True, noise=0.02)
+    svg = picture.slice_svg(tilted, picture.labels_of(tilted))
+    corners = np.array([p.split(",") for p in re.search(r'points="([^"]+)"', svg).group(1).split()], float)
+    edge = np.linalg.norm(corners[1] - corners[0])
+    bar, text = re.search(r' h([\d.]+)".*?>([\d.]+ (?:nm|Å))</text>', svg).groups()
+    length = float(text.split()[0]) * (10 if text.endswith("nm") else 1)
+    assert float(bar) / length == pytest.approx(edge / np.linalg.norm(tilted.matrix[0]), rel=1e-3)
+    angle = np.degrees(np.arccos((corners[1] - corners[0]) @ (corners[3] - corners[0]) / edge**2))
+    assert angle == pytest.approx(120, abs=0.1)
+
+
+# --- the page
+
+RUN_FILE = """
+[job]
+kind = "md"
+title = "Freezing <nickel> & more"
+seed = 3
+[structure]
+lattice = "fcc"
+species = ["Ni"]
+[potential]
+file = "Ni.eam.alloy"
+precision = "mixed"
+[[stage]]
+name = "melt"
+ensemble = "nvt"
+temperature = 3500.0
+timestep = 0.002
+time = 4.0
+[[stage]]
+name = "grow"
+ensemble = "npt"
+temperature = [1500.0, 1250.0]
+pressure = 0.0
+timestep = 0.002
+steps = 3000
+freeze = ["seed"]
+[analysis]
+every = 100
+method = "q6"
+"""
+
+
+def series(rows=101, atoms=1344):
+    time = np.linspace(0, 10, rows)
+    solid = np.where(time < 4, 0.05, 0.05 + 0.9 * (time - 4) / 6)
+    every_other = np.where(np.arange(rows) % 2 == 0, 1.0, np.nan)
+    values = dict(
+        step=np.arange(rows) * 50,
+        time=time,
+        temperature=np.full(rows, 1250.0),
+        potential_energy=-4.4 * atoms - 0.1 * atoms * solid,
+        enthalpy=-4.3 * atoms - 0.1 * atoms * solid,
+        pressure=np.full(rows, -0.0125),
+        density=8.0 + solid,
+        conserved=np.where(time <= 4, -4.0, -3.0) * atoms + 1e-3 * atoms * time,
+        solid_fraction=solid * every_other,
+        fcc_fraction=0.7 * solid * every_other,
+        hcp_fraction=0.2 * solid * every_other,
+        bcc_fraction=np.zeros(rows),
+        atom_steps_per_second=np.full(rows, 2.5e6),
+    )
+    for v in "abc":
+        for k in "xyz":
+            values[f"cell_{v}{k}"] = (21 - solid) * (v == dict(x="a", y="b", z="c")[k])
+    return values
+
+
+def timing(finished=True):
+    sections = {name: dict(min=1.0, mean=2.0, max=3.0, share=0.25) for name in ("force", "halo", "output", "other")}
+    names = ("atoms", "ghosts", "neighbours_per_atom", "resident_bytes", "halo_bytes_per_step")
+    return dict(
+        ranks=2, threads=1, grid=[2, 1, 1], atoms=1344, steps=5000, wall_seconds=150.0, atom_steps_per_second=2.5e6,
+        microseconds_core_per_atom_step=0.8, ns_per_day=12.0, list_style="half", builds=10, dangerous_builds=0,
+        imbalance=1.01, bytes_per_atom=600.0, sections=sections, finished=finished, total_wall_seconds=3725.0,
+        per_rank={name: dict(min=1.0, mean=2.0, max=3.0) for name in names},
+    )  # fmt: skip
+
+
+def run_of(tmp_path, **changes):
+    import tomllib
+
+    settings = tomllib.loads(RUN_FILE)
+    stages = [report.Stage("melt", settings["stage"][0], 4.0), report.Stage("grow", settings["stage"][1], 10.0)]
+    start = dict(date="2026-01-01T00:00:00+0000", command=["ostwald", "run", "x.toml"], ranks=2, threads=1)
+    start |= dict(
+        hosts={"node": 2},
+        versions={"ostwald": "0.1.0", "numpy": "2"},
+        processor="A <fast> one",
+        cores=2,
+        system="Linux",
+        python="3.11",
+    )
+    values = dict(
+        path=tmp_path,
+        text=RUN_FILE,
+        title=settings["job"]["title"],
+        stages=stages,
+        series=series(),
+        timing=timing(),
+        provenance=[start],
+        frames=[frame(), frame(5000, 10.0, noise=0.12)],
+        atoms=1344,
+        settings=settings,
+    )
+    return report.Run(**{**values, **changes})
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; collects ids, texts and everything that is linked to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.text = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        self.links += [v for k, v in attributes.items() if k in ("href", "src", "xlink:href", "data", "action")]
+        self.links += re.findall(r"url\(([^)]+)\)", " ".join(str(v) for v in attributes.values()))
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if self.open and tag not in ("meta", "br", "img"):
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def test_page_is_whole_and_self_contained(tmp_path):
+    text = report.page(run_of(tmp_path))
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    known = {f"#{name}" for name in page.ids}
+    assert all(link.startswith("data:image/png;base64,") or link in known for link in page.links)
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]+"', "", text) and "<script" not in text
+    assert text.count("<style") == 1
+    plots = re.sub(r"<style>.*?</style>", "", text, flags=re.S)
+    assert not re.search("|".join(report.PAPER), plots)  # every colour of a plot is one of the page's
+    assert not re.search(r"\b(nan|none|inf)\b", " ".join(page.text), re.I)
+    shown = " ".join(page.text)
+    assert "Freezing <nickel> & more" in shown and "A <fast> one" in shown
+    for title in ("Solid fraction", "Temperature", "Pressure", "Density", "Cell", "Conserved energy", "Speed"):
+        assert f"<h3>{title}</h3>" in text
+    assert text.count('class="slice"') == 2 and "finished" in shown
+
+
+def test_numbers_of_the_page(tmp_path):
+    run = run_of(tmp_path)
+    tiles = {what: (value, unit) for value, unit, what in report._tiles(run)}
+    assert tiles["solid: least → end"] == ("5.00 → 95.0", "%")
+    assert tiles["enthalpy change, grow"] == ("−90.0", "meV/atom")
+    assert tiles["mean pressure, second half of grow"][0] == "−0.013"
+    assert tiles["wall time, 2 ranks"][0] == "1 h 2 min"
+    assert tiles["simulated time"] == ("10.00", "ps")
+    # Each stage starts at zero; the jump of 1 eV/atom between them is no drift.
+    assert np.abs(report._drift(run)).max() == pytest.approx(1344 * 0.006, rel=0.05)
+
+
+def test_page_of_a_run_that_was_killed(tmp_path):
+    text = report.page(run_of(tmp_path, timing=None, frames=[], atoms=None, provenance=[]))
+    shown = " ".join(Page(text).text)
+    assert "no end recorded" in shown and "Where the time went" not in shown and "energy (eV)" in shown
+    nothing = report.page(run_of(tmp_path, series={}, timing=timing(False), frames=[], stages=[]))
+    assert "stopped, to be resumed" in nothing and "Over time" not in nothing
+    one = {name: values[:1] for name, values in series().items()}
+    Page(report.page(run_of(tmp_path, series=one)))
+
+
+def test_directory_without_a_run(tmp_path):
+    with pytest.raises(report.ReportError, match="not a run directory"):
+        report.write_report(tmp_path)
+
+
+def test_numbers_for_people():
+    for value, text in ((0, "0"), (1250.04, "1250"), (16384, "16\u2009384"), (-0.012345, "−0.01235"), (np.nan, "–")):
+        assert report._number(value) == text
+    assert report._number(2.5e9) == "2.50 × 10<sup>9</sup>" and report._number(3.2e-7, 3) == "3.2 × 10<sup>−7</sup>"
+    assert [report._seconds(x) for x in (59.94, 150, 7260)] == ["59.9 s", "2 min 30 s", "2 h 1 min"]
+
+
+def test_frame_without_atoms():
+    assert len(picture.labels_of(SimpleNamespace(positions=np.zeros((0, 3))))) == 0
