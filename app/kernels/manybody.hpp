@@ -43,12 +43,6 @@ template <class T> using aligned_vector = std::vector<T, Aligned<T>>;
 
 // ---- functions of vectors -------------------------------------------------------------------------------------------
 
-template <class V, class T, size_t n> inline V polynomial(V x, const T (&c)[n]) {  // c[0] + c[1] x + ...
-  V p = V{} + c[n - 1];
-  for (int k = int(n) - 2; k >= 0; k--) p = p * x + c[k];
-  return p;
-}
-
 // Natural logarithm of a positive normal number, 1 ulp: x = 2^k m with m in [1/sqrt 2, sqrt 2), log m = 2 artanh s with
 // s = (m - 1)/(m + 1), whose series in s^2 is Chebyshev-economised.
 template <class T> inline vec<T> log(vec<T> x) {
@@ -299,8 +293,10 @@ template <class T> inline vec<T> from_double(const vec<double>* a) {
   }
 }
 
-// The near neighbours of atom i, written at `near`; returns their number. near needs room for the whole list and 16 more.
-inline int pick(const Rows& rows, int64_t i, const int32_t* list, int64_t length, float reach2, int32_t far, int32_t* near) {
+// The near neighbours of atom i among list[0, length), written at `near`; returns their number. near needs room for the
+// whole list and a vector more. The list may be read up to `end`, behind the atom's own part of it.
+inline int pick(const Rows& rows, int64_t i, const int32_t* list, int64_t length, const int32_t* end, float reach2,
+                int32_t far, int32_t* near) {
   constexpr int W = lanes<float>;
   const float* c = &rows.coarse[4 * i];
   const vec<float> xi = splat(c[0]), yi = splat(c[1]), zi = splat(c[2]), limit = splat(reach2);
@@ -308,15 +304,16 @@ inline int pick(const Rows& rows, int64_t i, const int32_t* list, int64_t length
   for (int64_t k = 0; k < length; k += W) {
     alignas(64) int32_t padded[W];
     const int32_t* chunk = list + k;
-    if (length - k < W) {
+    if (end - chunk < W) {  // the last chunks of the whole list
       for (int l = 0; l < W; l++) padded[l] = l < length - k ? chunk[l] : far;
       chunk = padded;
     }
+    asm("" : "+r"(chunk) : : "memory");  // or the compiler takes the 16 addresses out of a vector, which is slower
     vec<float> x, y, z, w;
     load_rows(rows.coarse.data(), 4, chunk, x, y, z, w);
     x -= xi, y -= yi, z -= zi;
     const vec<float> r2 = x * x + y * y + z * z;
-    const bits_t near_bits = all_lanes<float> & ~less(limit, r2);  // NaN counts as near: it must not vanish
+    const bits_t near_bits = first<float>(length - k) & ~less(limit, r2);  // NaN counts as near: it must not vanish
     compress_index<float>(near + count, near_bits, load_index<float>(chunk));
     count += __builtin_popcount(near_bits);
   }
@@ -371,7 +368,8 @@ Totals run(const Call& call, Rows& rows, int ntypes, const Table<T>& pair_table,
       for (int a = 0; a < n; a++) {
         const int64_t i = first + a, from = call.offsets[i];
         start[a] = used;
-        counts[a] = pick(rows, i, call.indices + from, call.offsets[i + 1] - from, reach2, far, near.data() + used);
+        counts[a] = pick(rows, i, call.indices + from, call.offsets[i + 1] - from,
+                         call.indices + call.offsets[call.nlocal], reach2, far, near.data() + used);
         used += counts[a];
         longest = std::max(longest, counts[a]);
       }
@@ -396,9 +394,7 @@ Totals run(const Call& call, Rows& rows, int ntypes, const Table<T>& pair_table,
           const int c = l < group.count ? counts[a] : 0;
           const int32_t* from = near.data() + start[a];
           centre[l] = int32_t(first + a);
-          int s = 0;
-          for (; s < c; s++) index[s * W + l] = from[s];
-          for (; s < S; s++) index[s * W + l] = far;
+          for (int s = 0; s < S; s++) index[s * W + l] = s < c ? from[s] : far;
         }
         // (3) displacements
         vec<T>* base = arrays.data();

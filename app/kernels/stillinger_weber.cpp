@@ -78,23 +78,32 @@ class StillingerWeber {
     const auto make_kernel = [&] {
       return [&, scratch = aligned_vector<V>()](Group<T>& group) mutable {
         const int S = group.slots;
-        scratch.resize(size_t(S) * 11);
-        V *ux = scratch.data(), *uy = ux + S, *uz = uy + S, *g = uz + S, *h = g + S, *rinv = h + S, *slope = rinv + S;
+        scratch.resize(size_t(S) * 10);
+        V *ux = scratch.data(), *uy = ux + S, *uz = uy + S, *rinv = uz + S, *h = rinv + S;
+        V *g = h + S, *slope = g + S;              // neighbours in memory: their exponentials are one loop
         V *sum_e = slope + S, *sum_c = sum_e + S;  // of every slot: its triplets' energy; their cosine derivatives
         V *gx = group.fx, *gy = group.fy, *gz = group.fz;
+        const auto entry = [&](int s) {
+          if constexpr (single) return ivec<T>{};
+          else return ivec<T>(group.centre_type * nt + group.type[s]);
+        };
         for (int s = 0; s < S; s++) {
-          ivec<T> entry{};
-          if constexpr (!single) entry = group.centre_type * nt + group.type[s];
-          const auto get = [&](Field f) { return tables.pair.template get<single>(f, entry); };
+          const auto get = [&](Field f) { return tables.pair.template get<single>(f, entry(s)); };
           const V ri = rsqrt(group.r2[s]), r = group.r2[s] * ri;
           rinv[s] = ri;
           ux[s] = group.x[s] * ri, uy[s] = group.y[s] * ri, uz[s] = group.z[s] * ri;
           V x = r - get(A_SIGMA);
           x = x >= closest ? splat(closest) : x;
-          const V xi = T(1) / x, sigma = get(SIGMA), gamma_sigma = get(GAMMA_SIGMA);
-          const V e2 = exp(sigma * xi), sr = sigma * ri;
-          g[s] = exp(gamma_sigma * xi);
+          const V xi = T(1) / x, gamma_sigma = get(GAMMA_SIGMA);
+          slope[s] = get(SIGMA) * xi;
+          g[s] = gamma_sigma * xi;
           h[s] = -gamma_sigma * xi * xi;  // g'/g
+          sum_e[s] = xi;
+        }
+        for (int k = 0; k < 2 * S; k++) g[k] = exp(g[k]);
+        for (int s = 0; s < S; s++) {
+          const auto get = [&](Field f) { return tables.pair.template get<single>(f, entry(s)); };
+          const V sigma = get(SIGMA), ri = rinv[s], xi = sum_e[s], sr = sigma * ri;
           V rp, rq, p, q;
           if (same_powers) {
             p = splat(p0), q = splat(q0);
@@ -106,7 +115,7 @@ class StillingerWeber {
           }
           rp *= get(B);
           // half of each pair term here, the other half where the neighbour is the central atom
-          const V half = T(0.5) * get(EPS_A) * e2, well = rp - rq;
+          const V half = T(0.5) * get(EPS_A) * slope[s], well = rp - rq;
           const V pair = half * well;
           slope[s] = half * ((q * rq - p * rp) * ri - well * sigma * xi * xi);
           group.share[s] = T(0.5) * pair;

@@ -108,7 +108,7 @@ class Tersoff {
           rinv[s] = ri, r[s] = group.r2[s] * ri;
           ux[s] = group.x[s] * ri, uy[s] = group.y[s] * ri, uz[s] = group.z[s] * ri;
           cut<T>(r[s], tables.pair.template get<single>(R, entry), tables.pair.template get<single>(INV_D, entry), fc[s], dfc[s]);
-          zeta[s] = along[s] = turn[s] = gx[s] = gy[s] = gz[s] = V{};
+          zeta[s] = V{};
         }
 
         // exp[(lambda3 (r_s - r_t))^m] and the derivative of its exponent by r_s
@@ -175,30 +175,39 @@ class Tersoff {
           zeta[s] = zs;
         }
 
-        // bonds
+        // bonds, stage by stage: the latencies of one slot's functions hide behind the others'
+        const auto entry = [&](int s) {
+          if constexpr (single) return I{};
+          else return I(group.centre_type * nt + group.type[s]);
+        };
+        V *repulsive = pull, *attractive = turn, *l = gx, *u = gy, *b = gz;
         for (int s = 0; s < S; s++) {
-          I entry{};
-          if constexpr (!single) entry = group.centre_type * nt + group.type[s];
-          const auto get = [&](PairField f) { return tables.pair.template get<single>(f, entry); };
-          const V lambda1 = get(LAMBDA1), lambda2 = get(LAMBDA2);
-          const V repulsive = get(A) * exp(-lambda1 * r[s]), attractive = -get(B) * exp(-lambda2 * r[s]);
-          // b through the logarithm l of (beta zeta)^n, which neither overflows nor loses digits for any n:
-          // log b = -log(1 + e^l) / 2n, db/dzeta = -b/(2 zeta) e^l/(1 + e^l)
-          const V x = get(BETA) * zeta[s];
-          const I none = x < tiny;
-          const V safe = none ? splat(T(1)) : x;
-          const V l = get(N) * log<T>(safe), u = exp(l > T(0) ? -l : l);  // e^-|l|
-          const V inv = T(1) / (T(1) + u);
-          const V softplus = (l > T(0) ? l : l <= T(0) ? V{} : l) + log<T>(T(1) + u);
-          V b = exp(-get(HALF_BY_N) * softplus);
-          V db = T(-0.5) * b * get(BETA) / safe * (l > T(0) ? inv : u * inv);
-          b = none ? splat(T(1)) : b;
-          db = none ? V{} : db;
-          const V half = T(0.5) * fc[s], bonded = repulsive + b * attractive, e = half * bonded;
-          along[s] = T(0.5) * dfc[s] * bonded - half * (lambda1 * repulsive + lambda2 * b * attractive);
-          pull[s] = half * attractive * db;
+          const auto get = [&](PairField f) { return tables.pair.template get<single>(f, entry(s)); };
+          repulsive[s] = get(A) * exp(-get(LAMBDA1) * r[s]);
+          attractive[s] = -get(B) * exp(-get(LAMBDA2) * r[s]);
+        }
+        // b through the logarithm l of (beta zeta)^n, which neither overflows nor loses digits for any n:
+        // log b = -log(1 + e^l) / 2n, db/dzeta = -b/(2 zeta) e^l/(1 + e^l)
+        for (int s = 0; s < S; s++) {
+          const auto get = [&](PairField f) { return tables.pair.template get<single>(f, entry(s)); };
+          V x = get(BETA) * zeta[s];
+          x = x < tiny ? splat(tiny) : x;
+          zeta[s] = x;
+          l[s] = get(N) * log<T>(x);
+        }
+        for (int s = 0; s < S; s++) u[s] = exp(l[s] > T(0) ? -l[s] : l[s]);  // e^-|l|
+        for (int s = 0; s < S; s++) b[s] = (l[s] > T(0) ? l[s] : l[s] <= T(0) ? V{} : l[s]) + log<T>(T(1) + u[s]);
+        for (int s = 0; s < S; s++) b[s] = exp(-tables.pair.template get<single>(HALF_BY_N, entry(s)) * b[s]);
+        for (int s = 0; s < S; s++) {
+          const auto get = [&](PairField f) { return tables.pair.template get<single>(f, entry(s)); };
+          V db = T(-0.5) * b[s] * get(BETA) * (l[s] > T(0) ? splat(T(1)) : u[s]) / (zeta[s] * (T(1) + u[s]));
+          db = zeta[s] <= tiny ? V{} : db;
+          const V half = T(0.5) * fc[s], bond = b[s] * attractive[s], e = half * (repulsive[s] + bond);
+          along[s] = T(0.5) * dfc[s] * (repulsive[s] + bond) - half * (get(LAMBDA1) * repulsive[s] + get(LAMBDA2) * bond);
+          pull[s] = half * attractive[s] * db;
           group.share[s] = T(0.5) * e;
           group.own += T(0.5) * e;
+          turn[s] = gx[s] = gy[s] = gz[s] = V{};
         }
 
         // forces through zeta
