@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 march = os.environ.get("OSTWALD_MARCH", "native")
 openmp = os.environ.get("OSTWALD_OPENMP", "1") != "0"
 flags = ["-O3", f"-march={march}", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall"]
+flags += ["-Wno-maybe-uninitialized"]  # gcc 12 warns of the vector registers that a loop over their lanes fills
 flags += ["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"]
 headers = sorted(str(p.relative_to(HERE)) for p in (HERE / "app/kernels").glob("*.hpp"))
 
