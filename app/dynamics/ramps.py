@@ -20,15 +20,19 @@ class Ramp:
     first: int = 0
     steps: int = 0
 
+    def __post_init__(self):
+        if self.stop is not None and np.array_equal(self.start, self.stop):
+            object.__setattr__(self, "stop", None)
+
     def __call__(self, step: int):
-        if self.constant:
+        if self.stop is None:
             return self.start
         fraction = 1.0 if self.steps <= 0 else min(max((step + 1 - self.first) / self.steps, 0.0), 1.0)
         return self.start + fraction * (self.stop - self.start)
 
     @property
     def constant(self) -> bool:
-        return self.stop is None or bool(np.all(np.equal(self.start, self.stop)))
+        return self.stop is None
 
 
 def ramp(value) -> Ramp:
