@@ -143,15 +143,15 @@ def _fields(properties, path, line):
 def formatted(structure: Structure) -> bytes:
     """One frame. Velocities are the column `velo` in Å/ps, ids `id`, images `image`."""
     s = structure
-    columns = [("species:S:1", s.symbols, "%s"), ("pos:R:3", s.positions, "%.16g")]
+    columns = [("species:S:1", s.symbols), ("pos:R:3", s.positions)]
     if s.velocities is not None:
-        columns.append(("velo:R:3", s.velocities, "%.16g"))
+        columns.append(("velo:R:3", s.velocities))
     if s.ids is not None:
-        columns.append(("id:I:1", s.ids, "%d"))
+        columns.append(("id:I:1", s.ids))
     if s.images is not None:
-        columns.append(("image:I:3", s.images, "%d"))
+        columns.append(("image:I:3", s.images))
     if s.masses is not None:
-        columns.append(("masses:R:1", np.asarray(s.masses)[s.types], "%.10g"))
+        columns.append(("masses:R:1", np.asarray(s.masses)[s.types]))
     for name, array in s.arrays.items():
         array = np.asarray(array)
         kind = {"f": "R", "i": "I", "u": "I", "b": "L", "U": "S", "S": "S"}.get(array.dtype.kind)
@@ -162,14 +162,14 @@ def formatted(structure: Structure) -> bytes:
             array = np.where(array, "T", "F")
         elif array.dtype.kind == "S":
             array = np.char.decode(array)
-        columns.append((f"{name}:{kind}:{width}", array, {"R": "%.16g", "I": "%d"}.get(kind, "%s")))
-    lattice = " ".join(f"{value:.16g}" for value in s.matrix.ravel())
+        columns.append((f"{name}:{kind}:{width}", array))
+    lattice = " ".join(map(repr, s.matrix.ravel().tolist()))
     pbc = " ".join("T" if p else "F" for p in s.periodic)
     comment = f'Lattice="{lattice}" Properties={":".join(c[0] for c in columns)} pbc="{pbc}"'
     if np.any(s.origin):
-        comment += ' Origin="' + " ".join(f"{value:.16g}" for value in s.origin) + '"'
+        comment += ' Origin="' + " ".join(map(repr, s.origin.tolist())) + '"'
     info = {k: v for k, v in s.info.items() if isinstance(v, (str, bool, int, float, np.generic, np.ndarray, list))}
     if info:
         comment += " " + key_val_dict_to_str(info)
-    table = format_table([c[1] for c in columns], [c[2] for c in columns]) if len(s) else b""
+    table = format_table([c[1] for c in columns]) if len(s) else b""
     return f"{len(s)}\n{comment}\n".encode() + table

@@ -15,7 +15,8 @@ _SECTIONS = (
     "Improper Type Labels|Bonds|Angles|Dihedrals|Impropers|Ellipsoids|Lines|Triangles|Bodies|"
     "Pair Coeffs|PairIJ Coeffs|Bond Coeffs|Angle Coeffs|Dihedral Coeffs|Improper Coeffs"
 )
-_SECTION = re.compile(rf"^[ \t]*({_SECTIONS})[ \t]*(?:#[ \t]*([^\n]*?))?[ \t\r]*$".encode(), re.M)
+_SECTION = re.compile(rf"[ \t]*({_SECTIONS})[ \t]*(?:#[ \t]*([^\n]*?))?[ \t\r]*$".encode(), re.M)
+_CAPITAL = re.compile(rb"\n[ \t]*[A-Z]")
 _NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
 _STYLES = {"atomic": "ii", "charge": "iif"}  # columns before x y z
 
@@ -29,8 +30,10 @@ def read(path, species=None) -> Structure:
     from ostwald.io.structures import _opened
 
     with _opened(path) as file:
-        data = file.read().replace(b"\r\n", b"\n")
-    found = list(_SECTION.finditer(data))
+        data = file.read()
+    data = data.replace(b"\r\n", b"\n") if b"\r" in data[:4096] else data
+    # lines that begin with a capital are few; only those are looked at closely
+    found = [match for start in _CAPITAL.finditer(data) if (match := _SECTION.match(data, start.start() + 1))]
     header_end = found[0].start() if found else len(data)
     header = _header(data[:header_end].decode(errors="replace"), path)
     sections = {}
@@ -62,8 +65,9 @@ def read(path, species=None) -> Structure:
         raise StructureError(f"{path}, line {first + row}: type {types[row]} of {ntypes} atom types")
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
-    if len(np.unique(ids)) != count:
-        raise StructureError(f"{path}: atom id {ids[:-1][ids[1:] == ids[:-1]][0]} occurs twice")
+    twice = ids[:-1][ids[1:] == ids[:-1]]
+    if len(twice):
+        raise StructureError(f"{path}: atom id {twice[0]} occurs twice")
     x = np.stack(columns[len(lead) : len(lead) + 3], axis=1)[order]
     images = np.stack(columns[-3:], axis=1)[order].astype(np.int32) if len(kinds) > len(lead) + 3 else None
     arrays = {"charges": columns[2][order]} if style == "charge" else {}
@@ -106,9 +110,9 @@ def formatted(structure: Structure, title: str = "written by Ostwald") -> bytes:
     xy, xz, yz = lower[1, 0], lower[2, 0], lower[2, 1]
     head = [f"LAMMPS data file, {title}", "", f"{len(s)} atoms", f"{len(s.species)} atom types", ""]
     for lo, length, axis in zip(origin, (lx, ly, lz), "xyz"):
-        head.append(f"{lo:.16g} {lo + length:.16g} {axis}lo {axis}hi")
+        head.append(f"{float(lo)!r} {float(lo + length)!r} {axis}lo {axis}hi")
     if np.any((xy, xz, yz)):
-        head.append(f"{xy:.16g} {xz:.16g} {yz:.16g} xy xz yz")
+        head.append(f"{float(xy)!r} {float(xz)!r} {float(yz)!r} xy xz yz")
     masses = s.masses if s.masses is not None else _standard_masses(s.species)
     if masses is not None:
         head += ["", "Masses", ""] + [f"{k} {m:.10g}  # {n}" for k, (m, n) in enumerate(zip(masses, s.species), 1)]
@@ -117,15 +121,15 @@ def formatted(structure: Structure, title: str = "written by Ostwald") -> bytes:
     ids = s.ids if s.ids is not None else np.arange(1, len(s) + 1)
     if len(ids) and ids.min() == 0:
         ids = ids + 1
-    columns, formats = [ids, s.types + 1], ["%d", "%d"]
+    columns = [ids, s.types + 1]
     if charges is not None:
-        columns, formats = [*columns, charges], [*formats, "%.16g"]
-    columns, formats = [*columns, x], [*formats, "%.16g"]
+        columns.append(charges)
+    columns.append(x)
     if s.images is not None:
-        columns, formats = [*columns, s.images], [*formats, "%d"]
-    out = "\n".join(head).encode() + (format_table(columns, formats) if len(s) else b"")
+        columns.append(s.images)
+    out = "\n".join(head).encode() + (format_table(columns) if len(s) else b"")
     if v is not None:
-        out += b"\nVelocities\n\n" + format_table([ids, v], ["%d", "%.16g"])
+        out += b"\nVelocities\n\n" + format_table([ids, v])
     return out
 
 

@@ -187,7 +187,7 @@ def formatted(structure: Structure) -> bytes:
     lo, hi = origin.copy(), origin + lengths
     out = [f"ITEM: TIMESTEP\n{int(s.info.get('step', 0))}"]
     if "time" in s.info:
-        out.append(f"ITEM: TIME\n{float(s.info['time']):.16g}")
+        out.append(f"ITEM: TIME\n{float(s.info['time'])!r}")
     out.append(f"ITEM: NUMBER OF ATOMS\n{len(s)}")
     if np.any((xy, xz, yz)):
         lo[0] += min(0.0, xy, xz, xy + xz)
@@ -195,27 +195,26 @@ def formatted(structure: Structure) -> bytes:
         lo[1] += min(0.0, yz)
         hi[1] += max(0.0, yz)
         out.append(f"ITEM: BOX BOUNDS xy xz yz {flags}")
-        out += [f"{a:.16g} {b:.16g} {t:.16g}" for a, b, t in zip(lo, hi, (xy, xz, yz))]
+        out += [f"{float(a)!r} {float(b)!r} {float(t)!r}" for a, b, t in zip(lo, hi, (xy, xz, yz))]
     else:
         out.append(f"ITEM: BOX BOUNDS {flags}")
-        out += [f"{a:.16g} {b:.16g}" for a, b in zip(lo, hi)]
+        out += [f"{float(a)!r} {float(b)!r}" for a, b in zip(lo, hi)]
     ids = s.ids if s.ids is not None else np.arange(1, len(s) + 1)
-    columns = [("id", ids, "%d"), ("type", s.types + 1, "%d"), ("element", s.symbols, "%s")]
-    columns.append(("x y z", turn(s.positions), "%.16g"))
+    columns = [("id", ids), ("type", s.types + 1), ("element", s.symbols)]
+    columns.append(("x y z", turn(s.positions)))
     if s.images is not None:
-        columns.append(("ix iy iz", s.images, "%d"))
+        columns.append(("ix iy iz", s.images))
     if s.velocities is not None:
-        columns.append(("vx vy vz", turn(s.velocities), "%.16g"))
+        columns.append(("vx vy vz", turn(s.velocities)))
     for name, array in s.arrays.items():
         array = np.asarray(array)
         if array.ndim > 2 or array.dtype.kind not in "fiub":
             continue
-        style = "%.16g" if array.dtype.kind == "f" else "%d"
         if name == "forces":
-            columns.append(("fx fy fz", turn(array), style))
+            columns.append(("fx fy fz", turn(array)))
         elif array.ndim == 1:
-            columns.append((name, array, style))
+            columns.append((name, array))
         else:
-            columns.append((" ".join(f"{name}[{k}]" for k in range(1, array.shape[1] + 1)), array, style))
+            columns.append((" ".join(f"{name}[{k}]" for k in range(1, array.shape[1] + 1)), array))
     out.append("ITEM: ATOMS " + " ".join(c[0] for c in columns) + "\n")
-    return "\n".join(out).encode() + (format_table([c[1] for c in columns], [c[2] for c in columns]) if len(s) else b"")
+    return "\n".join(out).encode() + (format_table([c[1] for c in columns]) if len(s) else b"")
