@@ -1,7 +1,10 @@
 // Pair potentials (Lennard-Jones, ZBL) and the embedded-atom method.
 //
-// Neighbours are read a vector at a time; those inside the cutoff are compressed into a small buffer that stays in the
-// first cache, and the arithmetic then runs over full vectors. Half lists scatter to the neighbour's row.
+// Work goes through a stream of pairs: the neighbours of some twenty atoms that are inside the cutoff, compressed into
+// buffers that stay in the first cache. First positions become distances (short chains of dependent instructions, vectors
+// of one atom's neighbours), then the arithmetic runs over the stream in full vectors, across the borders of atoms, then
+// each atom sums its part. Half lists also scatter to the neighbour's row. The density pass of embedded atoms leaves behind
+// which neighbours were inside, so that the force pass need not test again.
 #include "pair.hpp"
 
 using namespace ostwald;
@@ -14,56 +17,79 @@ struct Sums {
   double energy = 0, virial[6] = {0, 0, 0, 0, 0, 0};
 };
 
-// The atom's neighbours that are inside the cutoff.
-template <class T> struct Inside {
-  alignas(64) T x[chunk + 32], y[chunk + 32], z[chunk + 32], r2[chunk + 32], w[chunk + 32];
-  alignas(64) int32_t j[chunk + 32];
+// Pairs of consecutive atoms.
+template <class T> struct Stream {
+  static constexpr int room = 384, piece = 256, slack = 2 * lanes<T>;
+  // displacement x_i - x_j, its square, and two more values; later the force on i and the pair's energy in their place
+  alignas(64) T x[room + slack], y[room + slack], z[room + slack], r2[room + slack], w[room + slack], v[room + slack],
+      u[room + slack];
+  alignas(64) int32_t j[room + slack], owner[room + slack];
+  struct Segment {
+    int64_t i;
+    int begin, end;
+  } segment[room + 1];
+  int count = 0, segments = 0;
 };
 
-template <class T, bool displacements, bool bits, bool masks, class Mask>
-inline int gather(const Packed<T>& rows, const typename Packed<T>::Centre& centre, int32_t i, const int32_t* list, int64_t n,
-                  T cutoff2, Inside<T>& in, Mask* mask) {
-  int count = 0;
-  const vec<T> limit = splat(cutoff2);
-  alignas(64) int32_t tail[lanes<T>];
-  for (int64_t k = 0; k < n; k += lanes<T>) {
-    const int32_t* j = list + k;
-    bits_t lane = all_lanes<T>;
-    if (n - k < lanes<T>) {
-      const index_vec<T> a = load_index<T>(j, n - k, i);
-      std::memcpy(tail, &a, sizeof a);
-      j = tail;
-      lane = first<T>(n - k);
-    }
-    vec<T> dx, dy, dz, w;
-    rows.displacement(centre, j, dx, dy, dz, w);
-    const vec<T> r2 = dx * dx + dy * dy + dz * dz;
-    const bits_t m = less(r2, limit) & lane;
-    if constexpr (displacements) {
-      compress(in.x + count, m, dx);
-      compress(in.y + count, m, dy);
-      compress(in.z + count, m, dz);
-    }
-    if constexpr (bits) compress(in.w + count, m, w);
-    compress(in.r2 + count, m, r2);
-    compress_index<T>(in.j + count, m, load_index<T>(j));
-    if constexpr (masks) mask[k / lanes<T>] = Mask(m);
-    count += __builtin_popcount(m);
+// Sums of some arrays from begin to end, lane by lane.
+template <class T, class... V> OSTWALD_INLINE void sum_segment(const T* const* arrays, int begin, int end, V&... sums) {
+  int k = begin;
+  for (; k + lanes<T> <= end; k += lanes<T>) {
+    int a = 0;
+    ((sums += load(arrays[a++] + k)), ...);
   }
-  for (int k = 0; k < lanes<T>; k++) in.j[count + k] = i;
-  if constexpr (bits) store(in.w + count, vec<T>{});
-  return count;
+  if (k < end) {
+    const bits_t lane = first<T>(end - k);
+    int a = 0;
+    ((sums += select(lane, load(arrays[a++] + k), vec<T>{})), ...);
+  }
+}
+
+// Goes through the lists of rows [lo, hi): add(i, list, n) puts at most n of the n <= piece neighbours into the stream,
+// flush() uses them up.
+template <class T, class Add, class Flush>
+OSTWALD_INLINE void through(const Atoms& a, int64_t lo, int64_t hi, Stream<T>& s, Add add, Flush flush) {
+  const auto empty = [&]() __attribute__((always_inline)) {
+    // what the empty lanes of the last vector see: spare rows at distance 1, displacement 0
+    const vec<T> zero{};
+    store_index<T>(s.j + s.count, spare_rows<T>(a.nall));
+    std::fill_n(s.owner + s.count, lanes<T>, 0);
+    store(s.r2 + s.count, splat(T(1)));
+    for (T* p : {s.x, s.y, s.z, s.w, s.v, s.u}) store(p + s.count, zero);
+    flush();
+    s.count = s.segments = 0;
+  };
+  for (int64_t i = lo; i < hi; i++)
+    for (int64_t begin = a.offsets[i], end = a.offsets[i + 1]; begin < end; begin += Stream<T>::piece) {
+      const int n = int(std::min<int64_t>(Stream<T>::piece, end - begin));
+      if (s.count + n > Stream<T>::room) empty();
+      const int start = s.count;
+      add(i, begin, n);
+      s.segment[s.segments++] = {i, start, s.count};
+    }
+  empty();
+}
+
+// The neighbours j[0 .. lanes) of a list of n, and which lanes are among the n; `tail` is memory for a last vector.
+template <class T>
+OSTWALD_INLINE const int32_t* next(const int32_t* j, int n, index_vec<T> spares, int32_t* tail, bits_t& lane) {
+  lane = all_lanes<T>;
+  if (n >= lanes<T>) return j;
+  store_index<T>(tail, load_index<T>(j, n, spares));
+  lane = first<T>(n);
+  return tail;
 }
 
 // A pair's r ⊗ f, half of it to each end that is local.
 template <class T>
-void atom_virials(double* virials, int64_t i, const int32_t* j, int n, int64_t nlocal, bool half, vec<T> fpair, vec<T> dx, vec<T> dy,
-                  vec<T> dz) {
+void atom_virials(double* virials, const int32_t* i, const int32_t* j, int n, int64_t nlocal, bool half, vec<T> fpair,
+                  vec<T> dx, vec<T> dy, vec<T> dz) {
   for (int k = 0; k < n; k++) {
     const double d[3] = {double(dx[k]), double(dy[k]), double(dz[k])};
     for (int c = 0; c < 6; c++) {
       const double v = 0.5 * double(fpair[k]) * d[tensor_a[c]] * d[tensor_b[c]];
-      virials[6 * i + c] += v;
+#pragma omp atomic
+      virials[6 * int64_t(i[k]) + c] += v;
       if (half && j[k] < nlocal) {
 #pragma omp atomic
         virials[6 * int64_t(j[k]) + c] += v;
@@ -72,48 +98,55 @@ void atom_virials(double* virials, int64_t i, const int32_t* j, int n, int64_t n
   }
 }
 
-// What a batch of pairs adds to: the atom's own force and energy, and the totals.
+// What pairs add to: the neighbours' rows, the totals, and, at the end of a stream, the atoms' own.
 template <class T, bool half, Want want> struct Gains {
-  vec<T> fx{}, fy{}, fz{}, e{}, v[6] = {};
+  const Atoms& a;
+  double *rows, *forces, *energies, *virials;
+  Total<T> e, v[6];
 
-  void add(int64_t i, const int32_t* j, int n, int64_t nlocal, vec<T> fpair, vec<T> energy, vec<T> dx, vec<T> dy, vec<T> dz,
-           double* forces, double* virials) {
+  // The vector of pairs from k on, with force fpair (x, y, z): into the totals and j's rows, and in place in the stream.
+  OSTWALD_INLINE void add(Stream<T>& s, int k, vec<T> fpair, vec<T> energy) {
+    const vec<T> dx = load(s.x + k), dy = load(s.y + k), dz = load(s.z + k);
     const vec<T> px = fpair * dx, py = fpair * dy, pz = fpair * dz;
-    fx += px, fy += py, fz += pz;
-    if constexpr (half) subtract_rows(forces, j, n, px, py, pz, want == Want::all ? energy * T(-0.5) : vec<T>{});
+    store(s.x + k, px), store(s.y + k, py), store(s.z + k, pz);
+    if constexpr (want == Want::all) {
+      energy = select(first<T>(s.count - k), T(0.5) * energy, vec<T>{});
+      store(s.r2 + k, energy);
+    }
+    if constexpr (half) subtract_rows(rows, s.j + k, px, py, pz, want == Want::all ? -energy : vec<T>{});
     if constexpr (want != Want::forces) {
       // a pair of two local atoms is in a half list once, every other pair is met from both ends
-      const vec<T> weight = half ? select(below(j, lanes<T>, nlocal), splat(T(1)), splat(T(0.5))) : splat(T(0.5));
+      const vec<T> weight = half ? select(below<T>(s.j + k, a.nlocal), splat(T(1)), splat(T(0.5))) : splat(T(0.5));
       const vec<T> qx = weight * px, qy = weight * py, qz = weight * pz;
-      v[0] += qx * dx, v[1] += qy * dy, v[2] += qz * dz, v[3] += qy * dz, v[4] += qx * dz, v[5] += qx * dy;
+      v[0].add(qx * dx), v[1].add(qy * dy), v[2].add(qz * dz), v[3].add(qy * dz), v[4].add(qx * dz), v[5].add(qx * dy);
       if constexpr (want == Want::all) {
-        e += weight * energy;
-        e_own += T(0.5) * energy;
-        if (virials) atom_virials<T>(virials, i, j, n, nlocal, half, fpair, dx, dy, dz);
+        e.add(T(2) * weight * energy);
+        if (virials) {
+          const int n = std::min(s.count - k, lanes<T>);
+          atom_virials<T>(virials, s.owner + k, s.j + k, n, a.nlocal, half, fpair, dx, dy, dz);
+        }
       }
     }
   }
-  vec<T> e_own{};
-};
 
-template <class T, Want want> struct Totals {
-  Total<T> e, v[6];
-
-  template <bool half>
-  void take(const Gains<T, half, want>& g, int64_t i, double* rows, double* forces, double* energies) {
-    const double x = sum_double(g.fx), y = sum_double(g.fy), z = sum_double(g.fz);
-    if constexpr (half)
-      rows[4 * i] += x, rows[4 * i + 1] += y, rows[4 * i + 2] += z;
-    else
-      forces[3 * i] += x, forces[3 * i + 1] += y, forces[3 * i + 2] += z;
-    if constexpr (want != Want::forces)
-      for (int c = 0; c < 6; c++) v[c].add(g.v[c]);
-    if constexpr (want == Want::all) {
-      e.add(g.e);
-      if (half) rows[4 * i + 3] += sum_double(g.e_own);
-      else if (energies) energies[i] += sum_double(g.e_own);
+  OSTWALD_INLINE void sum_up(const Stream<T>& s) {
+    const T* arrays[4] = {s.x, s.y, s.z, s.r2};
+    for (int q = 0; q < s.segments; q++) {
+      const auto& part = s.segment[q];
+      vec<T> x{}, y{}, z{}, w{};
+      if constexpr (want == Want::all) sum_segment<T>(arrays, part.begin, part.end, x, y, z, w);
+      else sum_segment<T>(arrays, part.begin, part.end, x, y, z);
+      if constexpr (half) {
+        add_sums(rows + 4 * part.i, x, y, z, w);
+      } else {
+        alignas(32) double own[4] = {};
+        add_sums(own, x, y, z, w);
+        for (int d = 0; d < 3; d++) forces[3 * part.i + d] += own[d];
+        if (want == Want::all && energies) energies[part.i] += own[3];
+      }
     }
   }
+
   void to(Sums& s) const {
     s.energy += e.value();
     for (int c = 0; c < 6; c++) s.virial[c] += v[c].value();
@@ -129,29 +162,24 @@ py::tuple result(const Sums& s, Want want, double invalid) {
 
 // ---- pair potentials -----------------------------------------------------------------------------------------------
 
-// Coefficients of pairs of types; a row of each coefficient, padded, for every type of the central atom.
+// Coefficients of pairs of types (i, j), each coefficient an array over i ntypes + j, padded to whole vectors.
 template <class T> class Coefficients {
  public:
-  Coefficients() = default;
   Coefficients(const py::array_t<double, py::array::c_style | py::array::forcecast>& a, int count) {
     if (a.ndim() != 3 || a.shape(0) != count || a.shape(1) != a.shape(2) || a.shape(1) < 1)
       throw std::invalid_argument("coefficients must be (" + std::to_string(count) + ", ntypes, ntypes)");
-    ntypes_ = int(a.shape(1)), count_ = count;
-    stride_ = (ntypes_ + 15) / 16 * 16;
-    values_.assign(size_t(count_) * size_t(ntypes_) * size_t(stride_), T(0));
+    ntypes_ = int(a.shape(1)), pairs_ = ntypes_ * ntypes_;
+    stride_ = (pairs_ + 15) / 16 * 16;
+    values_.assign(size_t(count) * size_t(stride_), T(0));
     for (int c = 0; c < count; c++)
-      for (int i = 0; i < ntypes_; i++)
-        for (int j = 0; j < ntypes_; j++) values_[size_t((i * count_ + c) * stride_ + j)] = T(a.at(c, i, j));
+      for (int p = 0; p < pairs_; p++) values_[size_t(c * stride_ + p)] = T(a.data()[c * pairs_ + p]);
   }
   int ntypes() const { return ntypes_; }
-  // Of central type i and the types in the lanes of j.
-  vec<T> get(int c, int i, ivec<T> j) const {
-    const T* row = values_.data() + size_t((i * count_ + c) * stride_);
-    return ntypes_ == 1 ? splat(row[0]) : lookup(row, ntypes_, j);
-  }
+  T only(int c) const { return values_[size_t(c * stride_)]; }  // of the one type
+  vec<T> get(int c, ivec<T> pair) const { return lookup(values_.data() + size_t(c * stride_), pairs_, pair); }
 
  private:
-  int ntypes_ = 0, count_ = 0, stride_ = 0;
+  int ntypes_ = 0, pairs_ = 0, stride_ = 0;
   std::vector<T> values_;
 };
 
@@ -213,12 +241,13 @@ template <class T, class Form> class PairKernel {
       over_rows(a.nlocal, threads, [&](int t, int64_t lo, int64_t hi) {
         double* rows = a.half ? forces_.of(t) : nullptr;
         Sums& s = parts[size_t(t)];
-        const auto go = [&](auto h) {
-          if (w == Want::forces) run<h(), Want::forces>(a, lo, hi, rows, f, e, v, s);
-          else if (w == Want::virial) run<h(), Want::virial>(a, lo, hi, rows, f, e, v, s);
-          else run<h(), Want::all>(a, lo, hi, rows, f, e, v, s);
+        const auto go = [&](auto h, auto types) {
+          if (w == Want::forces) run<h(), types(), Want::forces>(a, lo, hi, rows, f, e, v, s);
+          else if (w == Want::virial) run<h(), types(), Want::virial>(a, lo, hi, rows, f, e, v, s);
+          else run<h(), types(), Want::all>(a, lo, hi, rows, f, e, v, s);
         };
-        a.half ? go(std::true_type()) : go(std::false_type());
+        const auto style = [&](auto types) { a.half ? go(std::true_type(), types) : go(std::false_type(), types); };
+        coefficients_.ntypes() > 1 ? style(std::true_type()) : style(std::false_type());
       });
       forces_.end(a, f, e);
       for (const Sums& s : parts) {
@@ -230,38 +259,51 @@ template <class T, class Form> class PairKernel {
   }
 
  private:
-  template <bool half, Want want>
-  void run(const Atoms& a, int64_t lo, int64_t hi, double* rows, double* f, double* e, double* v, Sums& s) const {
-    const bool types = coefficients_.ntypes() > 1;
-    Inside<T> in;
-    Totals<T, want> totals;
-    for (int64_t i = lo; i < hi; i++) {
+  template <bool half, bool types, Want want>
+  void run(const Atoms& a, int64_t lo, int64_t hi, double* rows, double* f, double* e, double* v, Sums& sums) const {
+    using I = int_of<T>;
+    Stream<T> s;
+    Gains<T, half, want> gains{a, rows, f, e, v, {}, {}};
+    const vec<T> limit = splat(T(cutoff2_));
+    const index_vec<T> spares = spare_rows<T>(a.nall);
+    alignas(64) int32_t tail[lanes<T>];
+    const auto add = [&](int64_t i, int64_t begin, int n) __attribute__((always_inline)) {
       const auto centre = rows_.centre(i);
-      const int ti = a.type[i];
-      Gains<T, half, want> gains;
-      for (int64_t begin = a.offsets[i]; begin < a.offsets[i + 1]; begin += chunk) {
-        const int64_t n = std::min<int64_t>(chunk, a.offsets[i + 1] - begin);
-        const int32_t* list = a.indices + begin;
-        const int count = types ? gather<T, true, true, false, char>(rows_, centre, int32_t(i), list, n, T(cutoff2_), in, nullptr)
-                                : gather<T, true, false, false, char>(rows_, centre, int32_t(i), list, n, T(cutoff2_), in, nullptr);
-        for (int k = 0; k < count; k += lanes<T>) {
-          bits_t lane = first<T>(count - k);
-          const vec<T> r2 = select(lane, load(in.r2 + k), splat(T(1)));
-          const ivec<T> tj = types ? (ivec<T>)load(in.w + k) : ivec<T>{};
-          const auto c = [&](int which) { return coefficients_.get(which, ti, tj); };
-          if (types) lane &= less(r2, c(0));
-          vec<T> fpair, energy{};
-          Form::template evaluate<want, T>(r2, c, fpair, energy);
-          fpair = select(lane, fpair, vec<T>{});
-          if constexpr (want == Want::all) energy = select(lane, energy, vec<T>{});
-          const vec<T> zero{};
-          gains.add(i, in.j + k, std::min(count - k, lanes<T>), a.nlocal, fpair, energy, select(lane, load(in.x + k), zero),
-                    select(lane, load(in.y + k), zero), select(lane, load(in.z + k), zero), rows, v);
+      const I own = types ? a.type[i] * coefficients_.ntypes() : 0;
+      for (int k = 0; k < n; k += lanes<T>) {
+        bits_t in;
+        const int32_t* j = next<T>(a.indices + begin + k, n - k, spares, tail, in);
+        vec<T> dx, dy, dz, w;
+        rows_.displacement(centre, j, dx, dy, dz, w);
+        const vec<T> r2 = dx * dx + dy * dy + dz * dz;
+        in &= less(r2, limit);
+        if constexpr (types) {
+          const ivec<T> pair = (ivec<T>)w + own;
+          in &= less(r2, coefficients_.get(0, pair));
+          compress(s.w + s.count, in, (vec<T>)pair);
         }
+        compress(s.x + s.count, in, dx), compress(s.y + s.count, in, dy), compress(s.z + s.count, in, dz);
+        compress(s.r2 + s.count, in, r2);
+        compress_index<T>(s.j + s.count, in, load_index<T>(j));
+        const int more = __builtin_popcount(in);
+        if (want == Want::all && v) std::fill_n(s.owner + s.count, more, int32_t(i));
+        s.count += more;
       }
-      totals.take(gains, i, rows, f, e);
-    }
-    totals.to(s);
+    };
+    const auto flush = [&]() __attribute__((always_inline)) {
+      for (int k = 0; k < s.count; k += lanes<T>) {
+        const ivec<T> pair = types ? (ivec<T>)load(s.w + k) : ivec<T>{};
+        const auto c = [&](int which) __attribute__((always_inline)) {
+          return types ? coefficients_.get(which, pair) : splat(coefficients_.only(which));
+        };
+        vec<T> fpair, energy{};
+        Form::template evaluate<want, T>(load(s.r2 + k), c, fpair, energy);
+        gains.add(s, k, fpair, energy);
+      }
+      gains.sum_up(s);
+    };
+    through<T>(a, lo, hi, s, add, flush);
+    gains.to(sums);
   }
 
   Coefficients<T> coefficients_;
@@ -289,8 +331,15 @@ template <class T> class Eam {
     if (ntypes_ > 64) throw std::invalid_argument("an embedded-atom potential may have at most 64 species");
     if (pair.size() / 8 > std::numeric_limits<int32_t>::max()) throw std::invalid_argument("the tables are too large");
     embed_.assign(embed.data(), embed.data() + embed.size());
-    T* p = pair_.need(size_t(pair.size()));
-    for (int64_t k = 0; k < pair.size(); k++) p[k] = T(pair.data()[k]);
+    const size_t knots = size_t(pair.size() / 8);
+    T *density = density_.need(knots * 4), *slopes = slopes_.need(knots * 8);
+    const double rdr = 1.0 / dr;
+    for (size_t k = 0; k < knots; k++) {
+      const double* c = pair.data() + 8 * k;
+      for (int l = 0; l < 4; l++) density[4 * k + l] = T(c[l]), slopes[8 * k + 4 + l] = T(c[4 + l]);
+      slopes[8 * k] = T(3 * rdr * c[0]), slopes[8 * k + 1] = T(2 * rdr * c[1]), slopes[8 * k + 2] = T(rdr * c[2]);
+      slopes[8 * k + 3] = T(0);
+    }
   }
 
   // Densities of the local atoms, then F'(ρ) to slope[0, nlocal); returns Σ F(ρ) (nan unless wanted).
@@ -304,10 +353,11 @@ template <class T> class Eam {
     const double invalid = rows_.pack(a, ntypes_);
     nall_ = a.nall, pairs_ = a.offsets[a.nlocal];
     Mask* masks = masks_.need(size_t(pairs_ / lanes<T> + a.nlocal + 1));
-    double* rho = rho_.need(size_t(a.nall) * size_t(threads));
+    const size_t stride = size_t(a.nall + spare);
+    double* rho = rho_.need(stride * size_t(threads));
     over_rows(a.nlocal, threads, [&](int t, int64_t lo, int64_t hi) {
-      double* mine = rho + size_t(a.nall) * size_t(t);
-      std::memset(mine, 0, size_t(a.nall) * sizeof(double));
+      double* mine = rho + stride * size_t(t);
+      std::memset(mine, 0, stride * sizeof(double));
       const auto go = [&](auto h) {
         ntypes_ > 1 ? densities<h(), true>(a, lo, hi, mine, masks) : densities<h(), false>(a, lo, hi, mine, masks);
       };
@@ -316,7 +366,7 @@ template <class T> class Eam {
     double total = 0;
     for (int64_t i = 0; i < a.nlocal; i++) {
       double r = rho[i];
-      for (int t = 1; t < threads; t++) r += rho[size_t(a.nall) * size_t(t) + size_t(i)];
+      for (int t = 1; t < threads; t++) r += rho[stride * size_t(t) + size_t(i)];
       total += embedding(a.type[i], r, fp[i], energy || e ? e ? e + i : &unused_ : nullptr);
     }
     return energy || e ? total + invalid : std::numeric_limits<double>::quiet_NaN();
@@ -361,12 +411,12 @@ template <class T> class Eam {
   }
 
  private:
-  using Mask = std::conditional_t<sizeof(T) == 8, uint8_t, uint16_t>;
+  using Mask = std::conditional_t<lanes<T> <= 8, uint8_t, uint16_t>;
   using I = int_of<T>;
   static int64_t mask_place(const Atoms& a, int64_t i) { return a.offsets[i] / lanes<T> + i; }
 
   // Knot and place between knots.
-  void knot(vec<T> r, ivec<T>& m, vec<T>& p) const {
+  OSTWALD_INLINE void knot(vec<T> r, ivec<T>& m, vec<T>& p) const {
     const vec<T> q = r * rdr_;
     m = to_int(q);
     const ivec<T> last = ivec<T>{} + I(nr_ - 2);
@@ -375,51 +425,70 @@ template <class T> class Eam {
   }
   static vec<T> value(const vec<T> (&c)[4], vec<T> p) { return ((c[0] * p + c[1]) * p + c[2]) * p + c[3]; }
   vec<T> derivative(const vec<T> (&c)[4], vec<T> p) const { return (c[0] * rdr3_ * p + c[1] * rdr2_) * p + c[2] * rdr_; }
+  static vec<T> quadratic(const vec<T> (&c)[4], vec<T> p) { return (c[0] * p + c[1]) * p + c[2]; }
+
+  // Both table rows of a pair: what j gives to i, and what i gives to j.
+  OSTWALD_INLINE static ivec<T> pair_of(I ti, ivec<T> tj, int ntypes) { return ti * I(ntypes) + tj; }
+  OSTWALD_INLINE static ivec<T> turned(I ti, ivec<T> tj, int ntypes) { return tj * I(ntypes) + ti; }
 
   template <bool half, bool alloy> void densities(const Atoms& a, int64_t lo, int64_t hi, double* rho, Mask* masks) const {
-    Inside<T> in;
-    const T* table = pair_.data();
+    Stream<T> s;
+    const vec<T> limit = splat(cutoff2_);
+    const index_vec<T> spares = spare_rows<T>(a.nall);
+    const T* table = density_.data();
+    alignas(64) int32_t tail[lanes<T>];
     alignas(64) I index[lanes<T>];
-    alignas(64) T given[lanes<T>];
-    for (int64_t i = lo; i < hi; i++) {
+    const auto add = [&](int64_t i, int64_t begin, int n) __attribute__((always_inline)) {
       const auto centre = rows_.centre(i);
-      const I own = alloy ? a.type[i] * ntypes_ : 0;
-      Mask* mask = masks + mask_place(a, i);
-      vec<T> got{};
-      for (int64_t begin = a.offsets[i]; begin < a.offsets[i + 1]; begin += chunk) {
-        const int64_t n = std::min<int64_t>(chunk, a.offsets[i + 1] - begin);
-        const int count = gather<T, false, alloy, true, Mask>(rows_, centre, int32_t(i), a.indices + begin, n, cutoff2_, in, mask);
-        mask += (n + lanes<T> - 1) / lanes<T>;
-        for (int k = 0; k < count; k += lanes<T>) {
-          const bits_t lane = first<T>(count - k);
-          const vec<T> r2 = select(lane, load(in.r2 + k), splat(T(1)));
-          ivec<T> m, tj{};
-          vec<T> p, c[4];
-          knot(sqrt(r2), m, p);
-          if constexpr (alloy) tj = (ivec<T>)load(in.w + k);
-          const ivec<T> to_i = m + (own + tj) * I(nr_);
-          std::memcpy(index, &to_i, sizeof index);
-          load_rows(table, 8, index, c[0], c[1], c[2], c[3]);
-          vec<T> density = value(c, p);
-          got += select(lane, density, vec<T>{});
-          if constexpr (half) {
-            if constexpr (alloy) {
-              const ivec<T> to_j = m + (tj * I(ntypes_) + I(a.type[i])) * I(nr_);
-              std::memcpy(index, &to_j, sizeof index);
-              load_rows(table, 8, index, c[0], c[1], c[2], c[3]);
-              density = value(c, p);
-            }
-            store(given, density);
-            const int32_t* j = in.j + k;
-            if (count - k >= lanes<T>)
-              for (int l = 0; l < lanes<T>; l++) rho[j[l]] += double(given[l]);
-            else
-              for (int l = 0; l < count - k; l++) rho[j[l]] += double(given[l]);
+      Mask* mask = masks + mask_place(a, i) + (begin - a.offsets[i]) / lanes<T>;
+      for (int k = 0; k < n; k += lanes<T>) {
+        bits_t in;
+        const int32_t* j = next<T>(a.indices + begin + k, n - k, spares, tail, in);
+        vec<T> dx, dy, dz, w;
+        rows_.displacement(centre, j, dx, dy, dz, w);
+        const vec<T> r2 = dx * dx + dy * dy + dz * dz;
+        in &= less(r2, limit);
+        *mask++ = Mask(in);
+        compress(s.r2 + s.count, in, r2);
+        if constexpr (half) compress_index<T>(s.j + s.count, in, load_index<T>(j));
+        if constexpr (alloy) {
+          compress(s.w + s.count, in, (vec<T>)pair_of(a.type[i], (ivec<T>)w, ntypes_));
+          if constexpr (half) compress(s.v + s.count, in, (vec<T>)turned(a.type[i], (ivec<T>)w, ntypes_));
+        }
+        s.count += __builtin_popcount(in);
+      }
+    };
+    const auto flush = [&]() __attribute__((always_inline)) {
+      for (int k = 0; k < s.count; k += lanes<T>) {
+        ivec<T> m;
+        vec<T> p, c[4];
+        const vec<T> r2 = load(s.r2 + k);
+        knot(r2 * rsqrt(r2), m, p);
+        const ivec<T> at_i = alloy ? m + (ivec<T>)load(s.w + k) * I(nr_) : m;
+        std::memcpy(index, &at_i, sizeof index);
+        load_rows(table, 4, index, c[0], c[1], c[2], c[3]);
+        vec<T> density = value(c, p);
+        store(s.x + k, density);
+        if constexpr (half) {
+          if constexpr (alloy) {
+            const ivec<T> at_j = m + (ivec<T>)load(s.v + k) * I(nr_);
+            std::memcpy(index, &at_j, sizeof index);
+            load_rows(table, 4, index, c[0], c[1], c[2], c[3]);
+            density = value(c, p);
+            store(s.y + k, density);
           }
+          const T* given = (alloy ? s.y : s.x) + k;
+          for (int l = 0; l < lanes<T>; l++) rho[s.j[k + l]] += double(given[l]);
         }
       }
-      rho[i] += sum_double(got);
-    }
+      for (int q = 0; q < s.segments; q++) {
+        vec<T> got{};
+        const T* arrays[1] = {s.x};
+        sum_segment<T>(arrays, s.segment[q].begin, s.segment[q].end, got);
+        rho[s.segment[q].i] += sum_double(got);
+      }
+    };
+    through<T>(a, lo, hi, s, add, flush);
   }
 
   // F(ρ) (added to *energy where given) and F'(ρ); straight on beyond the last knot.
@@ -439,70 +508,82 @@ template <class T> class Eam {
   }
 
   template <bool half, bool alloy, Want want>
-  void run(const Atoms& a, int64_t lo, int64_t hi, const double* fp, double* rows, double* f, double* e, double* v, Sums& s) const {
-    const T* table = pair_.data();
+  void run(const Atoms& a, int64_t lo, int64_t hi, const double* fp, double* rows, double* f, double* e, double* v,
+           Sums& sums) const {
+    Stream<T> s;
+    Gains<T, half, want> gains{a, rows, f, e, v, {}, {}};
+    const index_vec<T> spares = spare_rows<T>(a.nall);
+    const T* table = slopes_.data();
     alignas(64) I index[lanes<T>];
-    alignas(64) int32_t inside[chunk + 32];
-    Totals<T, want> totals;
-    for (int64_t i = lo; i < hi; i++) {
+    const auto add = [&](int64_t i, int64_t begin, int n) __attribute__((always_inline)) {
+      const Mask* mask = masks_.data() + mask_place(a, i) + (begin - a.offsets[i]) / lanes<T>;
+      const int32_t* list = a.indices + begin;
+      int count = s.count, k = 0;
+      for (; k + lanes<T> <= n; k += lanes<T>, mask++) {
+        compress_index<T>(s.j + count, *mask, load_index<T>(list + k));
+        count += __builtin_popcount(*mask);
+      }
+      if (k < n) {
+        compress_index<T>(s.j + count, *mask, load_index<T>(list + k, n - k, spares));
+        count += __builtin_popcount(*mask);
+      }
+      store_index<T>(s.j + count, spares);
       const auto centre = rows_.centre(i);
-      const T fpi = T(fp[i]);
-      const I own = alloy ? a.type[i] * ntypes_ : 0;
-      const Mask* mask = masks_.data() + mask_place(a, i);
-      Gains<T, half, want> gains;
-      for (int64_t begin = a.offsets[i]; begin < a.offsets[i + 1]; begin += chunk) {
-        const int64_t n = std::min<int64_t>(chunk, a.offsets[i + 1] - begin);
-        int count = 0;
-        int64_t k = 0;
-        for (; k + lanes<T> <= n; k += lanes<T>, mask++) {
-          compress_index<T>(inside + count, *mask, load_index<T>(a.indices + begin + k));
-          count += __builtin_popcount(*mask);
-        }
-        if (k < n) {
-          compress_index<T>(inside + count, *mask, load_index<T>(a.indices + begin + k, n - k, int32_t(i)));
-          count += __builtin_popcount(*mask++);
-        }
-        for (int l = 0; l < lanes<T>; l++) inside[count + l] = int32_t(i);
-        for (k = 0; k < count; k += lanes<T>) {
-          const bits_t lane = first<T>(count - k);
-          vec<T> dx, dy, dz, w, p, density[4], pair[4];
-          ivec<T> m, tj{};
-          rows_.displacement(centre, inside + k, dx, dy, dz, w);
-          const vec<T> r2 = select(lane, dx * dx + dy * dy + dz * dz, splat(T(1)));
-          const vec<T> ir = rsqrt(r2), r = r2 * ir;
-          knot(r, m, p);
-          if constexpr (alloy) tj = rows_.tag(w);
-          const ivec<T> to_i = m + (own + tj) * I(nr_);
-          std::memcpy(index, &to_i, sizeof index);
-          load_rows(table, 8, index, density[0], density[1], density[2], density[3]);
-          load_rows(table + 4, 8, index, pair[0], pair[1], pair[2], pair[3]);
-          const vec<T> fpj = rows_.number(w, alloy);
-          const vec<T> phi = value(pair, p) * ir;
-          vec<T> slope = (derivative(pair, p) - phi) * ir;  // of φ
-          const vec<T> at_i = derivative(density, p);
-          if constexpr (alloy) {
-            const ivec<T> to_j = m + (tj * I(ntypes_) + I(a.type[i])) * I(nr_);
-            std::memcpy(index, &to_j, sizeof index);
-            load_rows(table, 8, index, density[0], density[1], density[2], density[3]);
-            slope += fpi * at_i + fpj * derivative(density, p);
-          } else {
-            slope += (fpi + fpj) * at_i;
-          }
-          const vec<T> fpair = select(lane, -slope * ir, vec<T>{});
-          const vec<T> energy = want == Want::all ? select(lane, phi, vec<T>{}) : vec<T>{};
-          gains.add(i, inside + k, int(std::min<int64_t>(count - k, lanes<T>)), a.nlocal, fpair, energy, dx, dy, dz, rows, v);
+      const vec<T> own = splat(T(fp[i]));
+      for (k = s.count; k < count; k += lanes<T>) {
+        vec<T> dx, dy, dz, w;
+        rows_.displacement(centre, s.j + k, dx, dy, dz, w);
+        store(s.x + k, dx), store(s.y + k, dy), store(s.z + k, dz);
+        store(s.r2 + k, dx * dx + dy * dy + dz * dz);
+        if constexpr (alloy) {
+          store(s.u + k, own), store(s.w + k, rows_.number(w, true));
+          store(s.v + k, (vec<T>)rows_.tag(w));
+        } else {
+          store(s.w + k, own + rows_.number(w, false));
         }
       }
-      totals.take(gains, i, rows, f, e);
-    }
-    totals.to(s);
+      if (alloy || (want == Want::all && v)) std::fill_n(s.owner + s.count, count - s.count, int32_t(i));
+      s.count = count;
+    };
+    const auto flush = [&]() __attribute__((always_inline)) {
+      for (int k = 0; k < s.count; k += lanes<T>) {
+        vec<T> p, density[4], pair[4];
+        ivec<T> m, at_j{};
+        const vec<T> r2 = load(s.r2 + k), ir = rsqrt(r2);
+        knot(r2 * ir, m, p);
+        ivec<T> at_i = m;
+        if constexpr (alloy) {
+          const ivec<T> tj = (ivec<T>)load(s.v + k);
+          ivec<T> ti;
+          for (int l = 0; l < lanes<T>; l++) index[l] = a.type[s.owner[k + l]];
+          std::memcpy(&ti, index, sizeof ti);
+          at_i += (ti * I(ntypes_) + tj) * I(nr_), at_j = m + (tj * I(ntypes_) + ti) * I(nr_);
+        }
+        std::memcpy(index, &at_i, sizeof index);
+        load_rows(table, 8, index, density[0], density[1], density[2], density[3]);
+        load_rows(table + 4, 8, index, pair[0], pair[1], pair[2], pair[3]);
+        const vec<T> phi = value(pair, p) * ir;
+        vec<T> slope = (derivative(pair, p) - phi) * ir;  // of φ
+        slope += load((alloy ? s.u : s.w) + k) * quadratic(density, p);
+        if constexpr (alloy) {
+          std::memcpy(index, &at_j, sizeof index);
+          load_rows(table, 8, index, density[0], density[1], density[2], density[3]);
+          slope += load(s.w + k) * quadratic(density, p);
+        }
+        gains.add(s, k, -slope * ir, phi);
+      }
+      gains.sum_up(s);
+    };
+    through<T>(a, lo, hi, s, add, flush);
+    gains.to(sums);
   }
 
   int ntypes_ = 0, nrho_ = 0, nr_ = 0;
   double drho_, unused_ = 0;
   T rdr_, rdr2_, rdr3_, cutoff2_;
   std::vector<double> embed_;
-  Scratch<T> pair_;
+  Scratch<T> density_;  // of each knot: c0, c1, c2, c3 of ρ
+  Scratch<T> slopes_;   // of each knot: dρ/dr as (c0 p + c1) p + c2, a zero, then c0, c1, c2, c3 of r φ
   Packed<T> rows_;
   Scratch<Mask> masks_;
   Scratch<double> rho_;

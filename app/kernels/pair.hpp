@@ -15,6 +15,7 @@
 #include <omp.h>
 #endif
 
+#define OSTWALD_HALF_WIDTH_FLOAT 1  // most atoms have few times eight neighbours
 #include "simd.hpp"
 
 namespace ostwald {
@@ -88,6 +89,8 @@ inline Atoms atoms_of(const py::array& positions, const py::array& types, int64_
   return a;
 }
 
+constexpr int spare = 16;  // rows beyond the last one, for the empty lanes of a vector to read and write
+
 // Rows of (x, y, z, w) as the kernels read them; w is any 64 or 32 bits. Double: the coordinates themselves.
 template <class T> class Packed;
 
@@ -97,7 +100,7 @@ template <> class Packed<double> {
 
   // NaN or infinite coordinates: returns NaN, else 0. ValueError where a type is not below ntypes.
   double pack(const Atoms& a, int ntypes) {
-    double* p = rows_.need(size_t(a.nall) * 4 + 4);
+    double* p = rows_.need(size_t(a.nall + spare) * 4);
     double finite = 0;
     uint32_t most = 0;
     for (int64_t i = 0; i < a.nall; i++, p += 4) {
@@ -108,6 +111,7 @@ template <> class Packed<double> {
       most = uint32_t(t) > most ? uint32_t(t) : most;
       std::memcpy(p + 3, &t, sizeof t);
     }
+    std::memset(p, 0, spare * 4 * sizeof *p);
     if (a.nall && most >= uint32_t(ntypes)) throw std::invalid_argument("an atom's type lies outside the potential's species");
     return finite;
   }
@@ -132,7 +136,7 @@ template <> class Packed<double> {
     return {p[0], p[1], p[2]};
   }
   template <class I>
-  void displacement(const Centre& c, const I* j, vec<double>& dx, vec<double>& dy, vec<double>& dz, vec<double>& w) const {
+  OSTWALD_INLINE void displacement(const Centre& c, const I* j, vec<double>& dx, vec<double>& dy, vec<double>& dz, vec<double>& w) const {
     vec<double> x, y, z;
     load_rows(rows_.data(), 4, j, x, y, z, w);
     dx = c.x - x, dy = c.y - y, dz = c.z - z;
@@ -149,7 +153,7 @@ template <> class Packed<float> {
   using Bits = int32_t;
 
   double pack(const Atoms& a, int ntypes) {
-    int32_t* p = rows_.need(size_t(a.nall) * 4 + 4);
+    int32_t* p = rows_.need(size_t(a.nall + spare) * 4);
     const double inf = std::numeric_limits<double>::infinity();
     double lo[3] = {inf, inf, inf}, hi[3] = {-inf, -inf, -inf}, finite = 0;
     for (int64_t i = 0; i < a.nall; i++)
@@ -171,6 +175,7 @@ template <> class Packed<float> {
       p[3] = a.type[i];
       most = uint32_t(a.type[i]) > most ? uint32_t(a.type[i]) : most;
     }
+    std::memset(p, 0, spare * 4 * sizeof *p);
     if (a.nall && most >= uint32_t(ntypes)) throw std::invalid_argument("an atom's type lies outside the potential's species");
     return finite;
   }
@@ -206,7 +211,7 @@ template <> class Packed<float> {
     return {p[0], p[1], p[2]};
   }
   template <class I>
-  void displacement(const Centre& c, const I* j, vec<float>& dx, vec<float>& dy, vec<float>& dz, vec<float>& w) const {
+  OSTWALD_INLINE void displacement(const Centre& c, const I* j, vec<float>& dx, vec<float>& dy, vec<float>& dz, vec<float>& w) const {
     ivec<float> x, y, z, bits;
     load_rows(rows_.data(), 4, j, x, y, z, bits);
     dx = to_real(c.x - x) * step_, dy = to_real(c.y - y) * step_, dz = to_real(c.z - z) * step_;
@@ -222,7 +227,7 @@ template <> class Packed<float> {
 template <class T> class Total;
 template <> class Total<double> {
  public:
-  void add(vec<double> a) { a_ += a; }
+  OSTWALD_INLINE void add(vec<double> a) { a_ += a; }
   double value() const { return sum(a_); }
 
  private:
@@ -230,8 +235,10 @@ template <> class Total<double> {
 };
 template <> class Total<float> {
  public:
-  void add(vec<float> a) {
-#if defined(OSTWALD_AVX512)
+  OSTWALD_INLINE void add(vec<float> a) {
+#if defined(OSTWALD_FLOAT8)
+    a_ += (vec<double>)_mm512_cvtps_pd((__m256)a);
+#elif defined(OSTWALD_FLOAT16)
     a_ += (vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)a));
     b_ += (vec<double>)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)a, 1));
 #else
@@ -244,19 +251,31 @@ template <> class Total<float> {
   vec<double> a_{}, b_{};
 };
 
-inline bits_t below(const int32_t* j, int n, int64_t limit) {  // which of j[0..n) are rows below the limit
-  bits_t m = 0;
+// Which lanes of j are rows below the limit.
+template <class T> OSTWALD_INLINE bits_t below(const int32_t* j, int64_t limit) {
 #if defined(OSTWALD_AVX512)
-  if (n == 8)
+  if constexpr (lanes<T> == 8)
     return _mm256_cmplt_epi32_mask(_mm256_loadu_si256((const __m256i*)j), _mm256_set1_epi32(int32_t(limit)));
-  if (n == 16) return _mm512_cmplt_epi32_mask(_mm512_loadu_si512(j), _mm512_set1_epi32(int32_t(limit)));
-#endif
-  for (int k = 0; k < n; k++) m |= bits_t(j[k] < limit) << k;
+  else
+    return _mm512_cmplt_epi32_mask(_mm512_loadu_si512(j), _mm512_set1_epi32(int32_t(limit)));
+#else
+  bits_t m = 0;
+  for (int k = 0; k < lanes<T>; k++) m |= bits_t(j[k] < limit) << k;
   return m;
+#endif
 }
 
+// Rows nall, nall + 1, ... for the lanes behind the last neighbour: each lane its own, so that they do not wait for
+// each other.
+template <class T> OSTWALD_INLINE index_vec<T> spare_rows(int64_t nall) {
+  index_vec<T> j;
+  for (int k = 0; k < lanes<T>; k++) j[k] = int32_t(nall) + k;
+  return j;
+}
+template <class T> OSTWALD_INLINE void store_index(int32_t* p, index_vec<T> j) { std::memcpy(p, &j, sizeof j); }
+
 // table[index] in each lane; n numbers, padded to whole vectors.
-inline vec<double> lookup(const double* table, int n, ivec<double> index) {
+OSTWALD_INLINE vec<double> lookup(const double* table, int n, ivec<double> index) {
 #if defined(OSTWALD_AVX512)
   if (n <= 8) return (vec<double>)_mm512_permutexvar_pd((__m512i)index, _mm512_loadu_pd(table));
 #endif
@@ -265,8 +284,10 @@ inline vec<double> lookup(const double* table, int n, ivec<double> index) {
   for (int k = 0; k < lanes<double>; k++) r[k] = table[index[k]];
   return r;
 }
-inline vec<float> lookup(const float* table, int n, ivec<float> index) {
-#if defined(OSTWALD_AVX512)
+OSTWALD_INLINE vec<float> lookup(const float* table, int n, ivec<float> index) {
+#if defined(OSTWALD_FLOAT8)
+  if (n <= 8) return (vec<float>)_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
+#elif defined(OSTWALD_FLOAT16)
   if (n <= 16) return (vec<float>)_mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
 #endif
   (void)n;
@@ -295,7 +316,7 @@ class Forces {
  public:
   void begin(const Atoms& a, int threads) {
     if (!a.half) return;
-    threads_ = threads, nall_ = size_t(a.nall);
+    threads_ = threads, nall_ = size_t(a.nall + spare);
     rows_.need(nall_ * 4 * size_t(threads));
     over_rows(threads, threads, [&](int, int64_t lo, int64_t hi) {
       for (int64_t t = lo; t < hi; t++) std::memset(of(int(t)), 0, nall_ * 4 * sizeof(double));

@@ -24,6 +24,9 @@
 #pragma GCC diagnostic pop
 #endif
 
+// Everything here is a few instructions: a call would cost more, and would pass vectors through memory.
+#define OSTWALD_INLINE inline __attribute__((always_inline))
+
 namespace ostwald {
 
 #if defined(OSTWALD_AVX512)
@@ -34,7 +37,19 @@ constexpr int vector_bytes = 32;
 constexpr int vector_bytes = 16;
 #endif
 
-template <class T> constexpr int lanes = vector_bytes / int(sizeof(T));
+// A module whose loops are short may ask, before it includes this file, for float vectors of half the width: they waste
+// fewer lanes, and cores that work through 512 bits in two halves lose nothing.
+#if defined(OSTWALD_AVX512) && defined(OSTWALD_HALF_WIDTH_FLOAT)
+#define OSTWALD_FLOAT8 1
+constexpr int float_bytes = 32;
+#else
+constexpr int float_bytes = vector_bytes;
+#endif
+#if defined(OSTWALD_AVX512) && !defined(OSTWALD_FLOAT8)
+#define OSTWALD_FLOAT16 1
+#endif
+
+template <class T> constexpr int lanes = (sizeof(T) == 4 ? float_bytes : vector_bytes) / int(sizeof(T));
 
 namespace detail {
 template <class T> struct integer;
@@ -48,16 +63,23 @@ template <class T> using vec = typename detail::vector<T, lanes<T>>::type;
 template <class T> using ivec = typename detail::vector<int_of<T>, lanes<T>>::type;
 using bits_t = uint32_t;
 
-template <class T> inline vec<T> splat(T a) { return vec<T>{} + a; }
+template <class T> OSTWALD_INLINE vec<T> splat(T a) { return vec<T>{} + a; }
 
-template <class T> inline vec<T> load(const T* p) {
+template <class T> OSTWALD_INLINE vec<T> load(const T* p) {
   vec<T> a;
   std::memcpy(&a, p, sizeof a);
   return a;
 }
-template <class T> inline void store(T* p, vec<T> a) { std::memcpy(p, &a, sizeof a); }
+template <class T> OSTWALD_INLINE void store(T* p, vec<T> a) { std::memcpy(p, &a, sizeof a); }
 
-template <class V> inline auto sum(V a) {  // pairwise, so the order of additions does not depend on the compiler
+template <class V> OSTWALD_INLINE auto sum(V a) {  // pairwise, so the order of additions does not depend on the compiler
+#if defined(OSTWALD_AVX512)
+  if constexpr (std::is_same_v<V, vec<double>>) {
+    const __m256d h = _mm256_add_pd(_mm512_castpd512_pd256((__m512d)a), _mm512_extractf64x4_pd((__m512d)a, 1));
+    const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
+    return q[0] + q[1];
+  }
+#endif
   constexpr int n = int(sizeof(V) / sizeof(a[0]));
   std::decay_t<decltype(a[0])> s[n];
   std::memcpy(s, &a, sizeof a);
@@ -66,10 +88,40 @@ template <class V> inline auto sum(V a) {  // pairwise, so the order of addition
   return s[0];
 }
 
-// The lanes of a float vector summed in double.
-inline double sum_double(vec<double> a) { return sum(a); }
-inline double sum_double(vec<float> a) {
+// Adds the sums over the lanes of x, y, z, w to row[0..3], aligned to 32 bytes.
+OSTWALD_INLINE void add_sums(double* row, vec<double> x, vec<double> y, vec<double> z, vec<double> w) {
 #if defined(OSTWALD_AVX512)
+  const __m512d xy = _mm512_add_pd(_mm512_unpacklo_pd((__m512d)x, (__m512d)y), _mm512_unpackhi_pd((__m512d)x, (__m512d)y));
+  const __m512d zw = _mm512_add_pd(_mm512_unpacklo_pd((__m512d)z, (__m512d)w), _mm512_unpackhi_pd((__m512d)z, (__m512d)w));
+  const __m512d s = _mm512_add_pd(_mm512_shuffle_f64x2(xy, zw, 0x44), _mm512_shuffle_f64x2(xy, zw, 0xee));
+  const __m256d t = _mm256_add_pd(_mm512_castpd512_pd256(_mm512_shuffle_f64x2(s, s, 0x88)),
+                                  _mm512_castpd512_pd256(_mm512_shuffle_f64x2(s, s, 0xdd)));
+  _mm256_store_pd(row, _mm256_add_pd(_mm256_load_pd(row), t));
+#else
+  row[0] += sum(x), row[1] += sum(y), row[2] += sum(z), row[3] += sum(w);
+#endif
+}
+OSTWALD_INLINE void add_sums(double* row, vec<float> x, vec<float> y, vec<float> z, vec<float> w) {
+#if defined(OSTWALD_FLOAT8)
+  const auto widen = [](vec<float> a) __attribute__((always_inline)) { return (vec<double>)_mm512_cvtps_pd((__m256)a); };
+  add_sums(row, widen(x), widen(y), widen(z), widen(w));
+#elif defined(OSTWALD_FLOAT16)
+  const auto widen = [](vec<float> a) __attribute__((always_inline)) {
+    return (vec<double>)_mm512_cvtps_pd(
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)a), _mm512_extractf32x8_ps((__m512)a, 1)));
+  };
+  add_sums(row, widen(x), widen(y), widen(z), widen(w));
+#else
+  for (int k = 0; k < lanes<float>; k++) row[0] += x[k], row[1] += y[k], row[2] += z[k], row[3] += w[k];
+#endif
+}
+
+// The lanes of a float vector summed in double.
+OSTWALD_INLINE double sum_double(vec<double> a) { return sum(a); }
+OSTWALD_INLINE double sum_double(vec<float> a) {
+#if defined(OSTWALD_FLOAT8)
+  return sum((vec<double>)_mm512_cvtps_pd((__m256)a));
+#elif defined(OSTWALD_FLOAT16)
   const __m512 v = (__m512)a;
   return sum((vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256(v)) +
              (vec<double>)_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)));
@@ -82,9 +134,9 @@ inline double sum_double(vec<float> a) {
 
 template <class T> inline constexpr bits_t all_lanes = lanes<T> == 32 ? ~0u : (1u << lanes<T>) - 1u;
 // Lanes 0 .. n-1 (n may be negative or beyond the width).
-template <class T> inline bits_t first(int64_t n) { return n >= lanes<T> ? all_lanes<T> : n <= 0 ? 0u : (1u << n) - 1u; }
+template <class T> OSTWALD_INLINE bits_t first(int64_t n) { return n >= lanes<T> ? all_lanes<T> : n <= 0 ? 0u : (1u << n) - 1u; }
 
-inline bits_t less(vec<double> a, vec<double> b) {
+OSTWALD_INLINE bits_t less(vec<double> a, vec<double> b) {
 #if defined(OSTWALD_AVX512)
   return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
 #else
@@ -93,8 +145,10 @@ inline bits_t less(vec<double> a, vec<double> b) {
   return m;
 #endif
 }
-inline bits_t less(vec<float> a, vec<float> b) {
-#if defined(OSTWALD_AVX512)
+OSTWALD_INLINE bits_t less(vec<float> a, vec<float> b) {
+#if defined(OSTWALD_FLOAT8)
+  return _mm256_cmp_ps_mask((__m256)a, (__m256)b, _CMP_LT_OQ);
+#elif defined(OSTWALD_FLOAT16)
   return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
 #else
   bits_t m = 0;
@@ -104,7 +158,7 @@ inline bits_t less(vec<float> a, vec<float> b) {
 }
 
 // a where the bit is set, b elsewhere.
-inline vec<double> select(bits_t m, vec<double> a, vec<double> b) {
+OSTWALD_INLINE vec<double> select(bits_t m, vec<double> a, vec<double> b) {
 #if defined(OSTWALD_AVX512)
   return (vec<double>)_mm512_mask_blend_pd(__mmask8(m), (__m512d)b, (__m512d)a);
 #else
@@ -112,8 +166,10 @@ inline vec<double> select(bits_t m, vec<double> a, vec<double> b) {
   return b;
 #endif
 }
-inline vec<float> select(bits_t m, vec<float> a, vec<float> b) {
-#if defined(OSTWALD_AVX512)
+OSTWALD_INLINE vec<float> select(bits_t m, vec<float> a, vec<float> b) {
+#if defined(OSTWALD_FLOAT8)
+  return (vec<float>)_mm256_mask_blend_ps(__mmask8(m), (__m256)b, (__m256)a);
+#elif defined(OSTWALD_FLOAT16)
   return (vec<float>)_mm512_mask_blend_ps(__mmask16(m), (__m512)b, (__m512)a);
 #else
   for (int k = 0; k < lanes<float>; k++) b[k] = (m >> k & 1) ? a[k] : b[k];
@@ -121,17 +177,40 @@ inline vec<float> select(bits_t m, vec<float> a, vec<float> b) {
 #endif
 }
 
-// Writes the chosen lanes one after another at p; the rest of a whole vector from p on is overwritten with anything.
-inline void compress(double* p, bits_t m, vec<double> a) {
 #if defined(OSTWALD_AVX512)
-  _mm512_storeu_pd(p, _mm512_maskz_compress_pd(__mmask8(m), (__m512d)a));
+namespace detail {
+// Which of eight lanes to take, a byte each, for every mask: a permutation by table costs a third of vcompress on Zen 4.
+struct Packing {
+  uint64_t lanes[256];
+  constexpr Packing() : lanes{} {
+    for (int m = 0; m < 256; m++)
+      for (int k = 0, n = 0; k < 8; k++)
+        if (m >> k & 1) lanes[m] |= uint64_t(k) << (8 * n++);
+  }
+};
+inline constexpr Packing packing;
+OSTWALD_INLINE __m512i packing64(bits_t m) { return _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(int64_t(packing.lanes[m & 255]))); }
+OSTWALD_INLINE __m256i packing32(bits_t m) { return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(int64_t(packing.lanes[m & 255]))); }
+OSTWALD_INLINE void compress8(float* p, bits_t m, __m256 a) {
+  _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(a, packing32(m)));
+}
+}  // namespace detail
+#endif
+
+// Writes the chosen lanes one after another at p; the rest of a whole vector from p on is overwritten with other lanes.
+OSTWALD_INLINE void compress(double* p, bits_t m, vec<double> a) {
+#if defined(OSTWALD_AVX512)
+  _mm512_storeu_pd(p, _mm512_permutexvar_pd(detail::packing64(m), (__m512d)a));
 #else
   for (int k = 0; k < lanes<double>; k++) { *p = a[k]; p += m >> k & 1; }
 #endif
 }
-inline void compress(float* p, bits_t m, vec<float> a) {
-#if defined(OSTWALD_AVX512)
-  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(__mmask16(m), (__m512)a));
+OSTWALD_INLINE void compress(float* p, bits_t m, vec<float> a) {
+#if defined(OSTWALD_FLOAT8)
+  detail::compress8(p, m, (__m256)a);
+#elif defined(OSTWALD_FLOAT16)
+  detail::compress8(p, m, _mm512_castps512_ps256((__m512)a));
+  detail::compress8(p + __builtin_popcount(m & 255), m >> 8, _mm512_extractf32x8_ps((__m512)a, 1));
 #else
   for (int k = 0; k < lanes<float>; k++) { *p = a[k]; p += m >> k & 1; }
 #endif
@@ -140,36 +219,39 @@ inline void compress(float* p, bits_t m, vec<float> a) {
 // 32-bit indices, as many as T has lanes.
 template <class T> using index_vec = typename detail::vector<int32_t, lanes<T>>::type;
 
-template <class T> inline index_vec<T> load_index(const int32_t* p) {
+template <class T> OSTWALD_INLINE index_vec<T> load_index(const int32_t* p) {
   index_vec<T> a;
   std::memcpy(&a, p, sizeof a);
   return a;
 }
-// The first n of p, and `fill` in the other lanes; reads nothing behind p + n.
-template <class T> inline index_vec<T> load_index(const int32_t* p, int64_t n, int32_t fill) {
+// The first n of p, and those of `fill` in the other lanes; reads nothing behind p + n.
+template <class T> OSTWALD_INLINE index_vec<T> load_index(const int32_t* p, int64_t n, index_vec<T> fill) {
 #if defined(OSTWALD_AVX512)
-  if constexpr (sizeof(T) == 8)
-    return (index_vec<T>)_mm256_mask_loadu_epi32(_mm256_set1_epi32(fill), __mmask8(first<T>(n)), p);
+  if constexpr (lanes<T> == 8)
+    return (index_vec<T>)_mm256_mask_loadu_epi32((__m256i)fill, __mmask8(first<T>(n)), p);
   else
-    return (index_vec<T>)_mm512_mask_loadu_epi32(_mm512_set1_epi32(fill), __mmask16(first<T>(n)), p);
+    return (index_vec<T>)_mm512_mask_loadu_epi32((__m512i)fill, __mmask16(first<T>(n)), p);
 #else
-  index_vec<T> a;
-  for (int k = 0; k < lanes<T>; k++) a[k] = k < n ? p[k] : fill;
-  return a;
+  for (int k = 0; k < lanes<T>; k++) fill[k] = k < n ? p[k] : fill[k];
+  return fill;
 #endif
 }
-template <class T> inline void compress_index(int32_t* p, bits_t m, index_vec<T> a) {
+template <class T> OSTWALD_INLINE index_vec<T> load_index(const int32_t* p, int64_t n, int32_t fill) {
+  return load_index<T>(p, n, index_vec<T>{} + fill);
+}
+template <class T> OSTWALD_INLINE void compress_index(int32_t* p, bits_t m, index_vec<T> a) {
 #if defined(OSTWALD_AVX512)
-  if constexpr (sizeof(T) == 8)
-    _mm256_storeu_si256((__m256i*)p, _mm256_maskz_compress_epi32(__mmask8(m), (__m256i)a));
+  if constexpr (lanes<T> == 8)
+    detail::compress8((float*)p, m, _mm256_castsi256_ps((__m256i)a));
   else
-    _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(__mmask16(m), (__m512i)a));
+    detail::compress8((float*)p, m, _mm512_castps512_ps256((__m512)a)),
+        detail::compress8((float*)p + __builtin_popcount(m & 255), m >> 8, _mm512_extractf32x8_ps((__m512)a, 1));
 #else
   for (int k = 0; k < lanes<T>; k++) { *p = a[k]; p += m >> k & 1; }
 #endif
 }
 
-inline vec<double> sqrt(vec<double> a) {
+OSTWALD_INLINE vec<double> sqrt(vec<double> a) {
 #if defined(OSTWALD_AVX512)
   return (vec<double>)_mm512_sqrt_pd((__m512d)a);
 #elif defined(__AVX__)
@@ -179,8 +261,8 @@ inline vec<double> sqrt(vec<double> a) {
   return a;
 #endif
 }
-inline vec<float> sqrt(vec<float> a) {
-#if defined(OSTWALD_AVX512)
+OSTWALD_INLINE vec<float> sqrt(vec<float> a) {
+#if defined(OSTWALD_FLOAT16)
   return (vec<float>)_mm512_sqrt_ps((__m512)a);
 #elif defined(__AVX__)
   return (vec<float>)_mm256_sqrt_ps((__m256)a);
@@ -191,20 +273,22 @@ inline vec<float> sqrt(vec<float> a) {
 }
 
 // 1/sqrt(a) to the last bit or two: the hardware's estimate and Newton's steps (a > 0, normal).
-inline vec<double> rsqrt(vec<double> a) {
+OSTWALD_INLINE vec<double> rsqrt(vec<double> a) {
 #if defined(OSTWALD_AVX512)
-  vec<double> y = (vec<double>)_mm512_rsqrt14_pd((__m512d)a);
-  vec<double> e = 1.0 - a * y * y;                            // relative error 2^-13
-  y += y * e * (0.5 + e * (0.375 + e * 0.3125));              // 2^-52: fourth order
-  e = 1.0 - a * y * y;
-  return y + y * e * 0.5;
+  const vec<double> y = (vec<double>)_mm512_rsqrt14_pd((__m512d)a);
+  const vec<double> e = 1.0 - a * y * y;                   // below 2^-13
+  return y + y * e * (0.5 + e * (0.375 + e * 0.3125));     // the next term is 35/128 e⁴ < 2^-53
 #else
   return 1.0 / sqrt(a);
 #endif
 }
-inline vec<float> rsqrt(vec<float> a) {
+OSTWALD_INLINE vec<float> rsqrt(vec<float> a) {
 #if defined(OSTWALD_AVX512)
-  vec<float> y = (vec<float>)_mm512_rsqrt14_ps((__m512)a);
+#if defined(OSTWALD_FLOAT8)
+  const vec<float> y = (vec<float>)_mm256_rsqrt14_ps((__m256)a);
+#else
+  const vec<float> y = (vec<float>)_mm512_rsqrt14_ps((__m512)a);
+#endif
   const vec<float> e = 1.0f - a * y * y;
   return y + y * e * (0.5f + e * 0.375f);
 #else
@@ -212,10 +296,14 @@ inline vec<float> rsqrt(vec<float> a) {
 #endif
 }
 // 1/a, likewise.
-inline vec<double> reciprocal(vec<double> a) { return 1.0 / a; }
-inline vec<float> reciprocal(vec<float> a) {
+OSTWALD_INLINE vec<double> reciprocal(vec<double> a) { return 1.0 / a; }
+OSTWALD_INLINE vec<float> reciprocal(vec<float> a) {
 #if defined(OSTWALD_AVX512)
+#if defined(OSTWALD_FLOAT8)
+  const vec<float> y = (vec<float>)_mm256_rcp14_ps((__m256)a);
+#else
   const vec<float> y = (vec<float>)_mm512_rcp14_ps((__m512)a);
+#endif
   const vec<float> e = 1.0f - a * y;
   return y + y * (e + e * e);
 #else
@@ -223,16 +311,16 @@ inline vec<float> reciprocal(vec<float> a) {
 #endif
 }
 
-inline ivec<double> to_int(vec<double> a) { return __builtin_convertvector(a, ivec<double>); }  // towards zero
-inline ivec<float> to_int(vec<float> a) { return __builtin_convertvector(a, ivec<float>); }
-inline vec<double> to_real(ivec<double> a) { return __builtin_convertvector(a, vec<double>); }
-inline vec<float> to_real(ivec<float> a) { return __builtin_convertvector(a, vec<float>); }
+OSTWALD_INLINE ivec<double> to_int(vec<double> a) { return __builtin_convertvector(a, ivec<double>); }  // towards zero
+OSTWALD_INLINE ivec<float> to_int(vec<float> a) { return __builtin_convertvector(a, ivec<float>); }
+OSTWALD_INLINE vec<double> to_real(ivec<double> a) { return __builtin_convertvector(a, vec<double>); }
+OSTWALD_INLINE vec<float> to_real(ivec<float> a) { return __builtin_convertvector(a, vec<float>); }
 
-template <class V> inline V minimum(V a, V b) { return a < b ? a : b; }  // b where a is NaN
-template <class V> inline V maximum(V a, V b) { return a > b ? a : b; }
+template <class V> OSTWALD_INLINE V minimum(V a, V b) { return a < b ? a : b; }  // b where a is NaN
+template <class V> OSTWALD_INLINE V maximum(V a, V b) { return a > b ? a : b; }
 
 // c[0] + c[1] x + ...
-template <class V, class T, size_t n> inline V polynomial(V x, const T (&c)[n]) {
+template <class V, class T, size_t n> OSTWALD_INLINE V polynomial(V x, const T (&c)[n]) {
   V p = V{} + c[n - 1];
   for (int k = int(n) - 2; k >= 0; k--) p = p * x + c[k];
   return p;
@@ -240,11 +328,11 @@ template <class V, class T, size_t n> inline V polynomial(V x, const T (&c)[n]) 
 
 // exp: x = n ln 2 + r, 1 + r + r² P(r) with P interpolated at Chebyshev's nodes, scaled by 2^n. Relative error 2e-16;
 // 0 far below -708 (with denormal numbers, or 0, in between), the largest powers beyond 709 cut there; NaN stays NaN.
-inline vec<double> exp(vec<double> x) {
+OSTWALD_INLINE vec<double> exp(vec<double> x) {
   const double c[] = {5.00000000000000103e-1, 1.66666666666666675e-1, 4.16666666666238205e-2, 8.3333333333300382e-3,
                       1.38888889173670806e-3, 1.9841269863171556e-4,  2.48015210578682052e-5, 2.75572682769056962e-6,
                       2.76202015910315488e-7, 2.5100472505694996e-8};
-  const auto power = [&](vec<double> r) { return r * (r * polynomial(r, c)) + r + 1.0; };
+  const auto power = [&](vec<double> r) __attribute__((always_inline)) { return r * (r * polynomial(r, c)) + r + 1.0; };
 #if defined(OSTWALD_AVX512)
   // the maximum and minimum of a NaN and a number is their second argument
   const __m512d b = _mm512_min_pd(_mm512_set1_pd(709.0), _mm512_max_pd(_mm512_set1_pd(-800.0), (__m512d)x));
@@ -263,11 +351,16 @@ inline vec<double> exp(vec<double> x) {
 #endif
 }
 // Relative error 1e-7; 0 far below -87, cut at 88.
-inline vec<float> exp(vec<float> x) {
+OSTWALD_INLINE vec<float> exp(vec<float> x) {
   const float c[] = {5.0e-1f, 1.66665766661199283e-1f, 4.16665542129841503e-2f, 8.3632328836826182e-3f,
                      1.39262508314976117e-3f};
-  const auto power = [&](vec<float> r) { return r * (r * polynomial(r, c)) + r + 1.0f; };
-#if defined(OSTWALD_AVX512)
+  const auto power = [&](vec<float> r) __attribute__((always_inline)) { return r * (r * polynomial(r, c)) + r + 1.0f; };
+#if defined(OSTWALD_FLOAT8)
+  const __m256 b = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-110.0f), (__m256)x));
+  const __m256 n = _mm256_roundscale_ps(_mm256_mul_ps(b, _mm256_set1_ps(1.44269504f)), 8);
+  const vec<float> r = ((vec<float>)b - (vec<float>)n * 0.693359375f) + (vec<float>)n * 2.12194440e-4f;
+  return (vec<float>)_mm256_scalef_ps((__m256)power(r), n);
+#elif defined(OSTWALD_FLOAT16)
   const __m512 b = _mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_max_ps(_mm512_set1_ps(-110.0f), (__m512)x));
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(b, _mm512_set1_ps(1.44269504f)), 8);
   const vec<float> r = ((vec<float>)b - (vec<float>)n * 0.693359375f) + (vec<float>)n * 2.12194440e-4f;
@@ -286,11 +379,11 @@ inline vec<float> exp(vec<float> x) {
 // Four columns of rows: x[k] = base[stride * index[k]], y[k] the next element, then z and w. Rows of four doubles must
 // be aligned to 32 bytes, rows of four floats to 16. index holds lanes<T> numbers in memory.
 template <class I>
-inline void load_rows(const double* base, int stride, const I* index, vec<double>& x, vec<double>& y, vec<double>& z,
+OSTWALD_INLINE void load_rows(const double* base, int stride, const I* index, vec<double>& x, vec<double>& y, vec<double>& z,
                       vec<double>& w) {
 #if defined(OSTWALD_AVX512)
-  const auto row = [&](int k) { return base + int64_t(stride) * index[k]; };
-  const auto two = [&](int k, int l) {
+  const auto row = [&](int k) __attribute__((always_inline)) { return base + int64_t(stride) * index[k]; };
+  const auto two = [&](int k, int l) __attribute__((always_inline)) {
     return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_load_pd(row(k))), _mm256_load_pd(row(l)), 1);
   };
   const __m512d a = two(0, 2), b = two(1, 3), c = two(4, 6), d = two(5, 7);
@@ -308,11 +401,23 @@ inline void load_rows(const double* base, int stride, const I* index, vec<double
 #endif
 }
 template <class I>
-inline void load_rows(const float* base, int stride, const I* index, vec<float>& x, vec<float>& y, vec<float>& z,
+OSTWALD_INLINE void load_rows(const float* base, int stride, const I* index, vec<float>& x, vec<float>& y, vec<float>& z,
                       vec<float>& w) {
-#if defined(OSTWALD_AVX512)
-  const auto row = [&](int k) { return _mm_load_ps(base + int64_t(stride) * index[k]); };
-  const auto four = [&](int k) {
+#if defined(OSTWALD_FLOAT8)
+  const auto row = [&](int k) __attribute__((always_inline)) { return _mm_load_ps(base + int64_t(stride) * index[k]); };
+  const auto two = [&](int k) __attribute__((always_inline)) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(row(k)), row(k + 4), 1);
+  };
+  const __m256 a = two(0), b = two(1), c = two(2), d = two(3);
+  const __m256d ab0 = _mm256_castps_pd(_mm256_unpacklo_ps(a, b)), ab1 = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+  const __m256d cd0 = _mm256_castps_pd(_mm256_unpacklo_ps(c, d)), cd1 = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+  x = (vec<float>)_mm256_unpacklo_pd(ab0, cd0);
+  y = (vec<float>)_mm256_unpackhi_pd(ab0, cd0);
+  z = (vec<float>)_mm256_unpacklo_pd(ab1, cd1);
+  w = (vec<float>)_mm256_unpackhi_pd(ab1, cd1);
+#elif defined(OSTWALD_FLOAT16)
+  const auto row = [&](int k) __attribute__((always_inline)) { return _mm_load_ps(base + int64_t(stride) * index[k]); };
+  const auto four = [&](int k) __attribute__((always_inline)) {
     __m512 a = _mm512_castps128_ps512(row(k));
     a = _mm512_insertf32x4(a, row(k + 4), 1);
     a = _mm512_insertf32x4(a, row(k + 8), 2);
@@ -334,7 +439,7 @@ inline void load_rows(const float* base, int stride, const I* index, vec<float>&
 }
 // The same for rows of four 32-bit integers.
 template <class I>
-inline void load_rows(const int32_t* base, int stride, const I* index, ivec<float>& x, ivec<float>& y, ivec<float>& z,
+OSTWALD_INLINE void load_rows(const int32_t* base, int stride, const I* index, ivec<float>& x, ivec<float>& y, ivec<float>& z,
                       ivec<float>& w) {
   vec<float> a, b, c, d;  // moves only: the bits of an integer pass through shuffles unchanged
 #if defined(OSTWALD_AVX512)
@@ -349,54 +454,58 @@ inline void load_rows(const int32_t* base, int stride, const I* index, ivec<floa
 #endif
 }
 
-// Subtracts (x, y, z, w)[k] from the row of four doubles at base + 4 index[k], for k < n; rows aligned to 32 bytes.
+// Subtracts (x, y, z, w)[k] from the row of four doubles at base + 4 index[k] of every lane; rows aligned to 32 bytes.
 // Sequential, so equal indices are fine.
 template <class I>
-inline void subtract_rows(double* base, const I* index, int n, vec<double> x, vec<double> y, vec<double> z, vec<double> w) {
+OSTWALD_INLINE void subtract_rows(double* base, const I* index, vec<double> x, vec<double> y, vec<double> z, vec<double> w) {
 #if defined(OSTWALD_AVX512)
   const __m512d xy0 = _mm512_unpacklo_pd((__m512d)x, (__m512d)y), xy1 = _mm512_unpackhi_pd((__m512d)x, (__m512d)y);
   const __m512d zw0 = _mm512_unpacklo_pd((__m512d)z, (__m512d)w), zw1 = _mm512_unpackhi_pd((__m512d)z, (__m512d)w);
-  const __m512i lo = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), hi = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-  const __m512d r02 = _mm512_permutex2var_pd(xy0, lo, zw0), r13 = _mm512_permutex2var_pd(xy1, lo, zw1);
-  const __m512d r46 = _mm512_permutex2var_pd(xy0, hi, zw0), r57 = _mm512_permutex2var_pd(xy1, hi, zw1);
-  const auto put = [&](int k, __m256d r) {
+  const auto put = [&](int k, __m256d r) __attribute__((always_inline)) {
     double* p = base + 4 * int64_t(index[k]);
     _mm256_store_pd(p, _mm256_sub_pd(_mm256_load_pd(p), r));
   };
-  const auto lower = [](__m512d r) { return _mm512_castpd512_pd256(r); };
-  const auto upper = [](__m512d r) { return _mm512_extractf64x4_pd(r, 1); };
-  if (n >= 8) {
-    put(0, lower(r02)), put(1, lower(r13)), put(2, upper(r02)), put(3, upper(r13));
-    put(4, lower(r46)), put(5, lower(r57)), put(6, upper(r46)), put(7, upper(r57));
-    return;
-  }
-  if (n > 0) put(0, lower(r02));
-  if (n > 1) put(1, lower(r13));
-  if (n > 2) put(2, upper(r02));
-  if (n > 3) put(3, upper(r13));
-  if (n > 4) put(4, lower(r46));
-  if (n > 5) put(5, lower(r57));
-  if (n > 6) put(6, upper(r46));
+  const auto two = [&](int k, __m256d xy, __m256d zw) __attribute__((always_inline)) {
+    put(k, _mm256_insertf128_pd(xy, _mm256_castpd256_pd128(zw), 1));
+    put(k + 2, _mm256_permute2f128_pd(xy, zw, 0x31));
+  };
+  two(0, _mm512_castpd512_pd256(xy0), _mm512_castpd512_pd256(zw0));
+  two(1, _mm512_castpd512_pd256(xy1), _mm512_castpd512_pd256(zw1));
+  two(4, _mm512_extractf64x4_pd(xy0, 1), _mm512_extractf64x4_pd(zw0, 1));
+  two(5, _mm512_extractf64x4_pd(xy1, 1), _mm512_extractf64x4_pd(zw1, 1));
 #else
-  for (int k = 0; k < n && k < lanes<double>; k++) {
+  for (int k = 0; k < lanes<double>; k++) {
     double* p = base + 4 * int64_t(index[k]);
     p[0] -= x[k], p[1] -= y[k], p[2] -= z[k], p[3] -= w[k];
   }
 #endif
 }
 template <class I>
-inline void subtract_rows(double* base, const I* index, int n, vec<float> x, vec<float> y, vec<float> z, vec<float> w) {
-#if defined(OSTWALD_AVX512)
-  const auto lo = [](vec<float> a) { return (vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)a)); };
-  const auto hi = [](vec<float> a) { return (vec<double>)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)a, 1)); };
-  subtract_rows(base, index, n, lo(x), lo(y), lo(z), lo(w));
-  if (n > 8) subtract_rows(base, index + 8, n - 8, hi(x), hi(y), hi(z), hi(w));
+OSTWALD_INLINE void subtract_rows(double* base, const I* index, vec<float> x, vec<float> y, vec<float> z, vec<float> w) {
+#if defined(OSTWALD_FLOAT8)
+  const auto wide = [](vec<float> a) __attribute__((always_inline)) { return (vec<double>)_mm512_cvtps_pd((__m256)a); };
+  subtract_rows(base, index, wide(x), wide(y), wide(z), wide(w));
+#elif defined(OSTWALD_FLOAT16)
+  const auto lo = [](vec<float> a) __attribute__((always_inline)) { return (vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)a)); };
+  const auto hi = [](vec<float> a) __attribute__((always_inline)) { return (vec<double>)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)a, 1)); };
+  subtract_rows(base, index, lo(x), lo(y), lo(z), lo(w));
+  subtract_rows(base, index + 8, hi(x), hi(y), hi(z), hi(w));
 #else
-  for (int k = 0; k < n && k < lanes<float>; k++) {
+  for (int k = 0; k < lanes<float>; k++) {
     double* p = base + 4 * int64_t(index[k]);
     p[0] -= x[k], p[1] -= y[k], p[2] -= z[k], p[3] -= w[k];
   }
 #endif
+}
+
+// The same for the first n lanes.
+template <class I, class V>
+OSTWALD_INLINE void subtract_rows(double* base, const I* index, int n, V x, V y, V z, V w) {
+  if (n >= int(sizeof(V) / sizeof(x[0]))) return subtract_rows(base, index, x, y, z, w);
+  for (int k = 0; k < n; k++) {
+    double* p = base + 4 * int64_t(index[k]);
+    p[0] -= x[k], p[1] -= y[k], p[2] -= z[k], p[3] -= w[k];
+  }
 }
 
 }  // namespace ostwald
