@@ -13,6 +13,7 @@ from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import GPA
 from ostwald.app.jobs import md_setup, timing
+from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.jobs.progress import Progress
 from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
@@ -62,6 +63,8 @@ class MolecularDynamics:
         self.rows = position.get("rows", 0)
         self.frames = position.get("frames", 0)
         self.integrator_state = position.get("integrator")
+        # what the last forces were computed with: a kernel that also sums energies may round differently
+        self.computed = position.get("computed", [True, True, True])
         self.resumed = bool(position)
         self.integrator = None
         self.signal = 0
@@ -121,11 +124,13 @@ class MolecularDynamics:
         if stage["ensemble"] == "minimise":
             return self._minimise(stage)
         self.integrator = integrator = md_setup.make_integrator(
-            system, stage, total, self.values["job"]["seed"], self.stage
+            system, stage, total, self.values["job"]["seed"], self.step - self.stage_step
         )
         if self.integrator_state is not None:
             integrator.restore(self.integrator_state)
-        system.compute(energy=True, virial=True)
+        if self.stage_step == 0:
+            self.computed = [True, True, True]
+        self._compute(*self.computed)
         dt = stage["timestep"]
         if self.stage_step == 0:
             dynamics.check_timestep(system, dt)
@@ -145,7 +150,8 @@ class MolecularDynamics:
             with timers("integrate"):
                 integrator.first_half(system, self.step)
             system.update()
-            system.compute(energy=row, virial=row or integrator.needs_virial)
+            self.computed = [row, row or integrator.needs_virial, frame]
+            self._compute(*self.computed)
             with timers("integrate"):
                 integrator.second_half(system, self.step)
                 if stage["remove_momentum"] and step % stage["remove_momentum"] == 0:
@@ -159,6 +165,11 @@ class MolecularDynamics:
                 self._observe(row, frame, analyse)
             if step % STOP_EVERY == 0:
                 self._service(last)
+
+    def _compute(self, energy, virial, frame):
+        """Forces, and what the step's output needs."""
+        per_atom = self.trajectory.wanted(self.system.atoms) if frame and self.trajectory else {}
+        self.system.compute(energy=energy, virial=virial, **per_atom)
 
     def _minimise(self, stage):
         world, system = self.world, self.system
@@ -194,7 +205,7 @@ class MolecularDynamics:
         )
         self.integrator = None
         system.atoms.velocities[:] = 0.0
-        system.compute(energy=True, virial=True)
+        self._compute(True, True, True)
         self._observe(row=True, frame=bool(self.values["trajectory"]["every"]), analyse=self.analysis is not None)
 
     # ---- what is written --------------------------------------------------------------------------------------
@@ -312,6 +323,7 @@ class MolecularDynamics:
                     rows=self.rows,
                     frames=self.frames,
                     integrator=integrator or None,
+                    computed=[bool(c) for c in self.computed],
                 ),
                 potential=system.potential.hash,
             )

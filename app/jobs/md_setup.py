@@ -188,7 +188,7 @@ def mark_group(atoms, cell, group):
     if group["sphere"] is not None:
         centre = cell.cartesian(np.array(group["sphere"][:3]))
         region = build.Sphere(group["sphere"][3], centre)
-        inside = region.mask(positions, cell.matrix, cell.origin, cell.periodic)
+        inside = region.contains(positions, cell.matrix, cell.origin, cell.periodic)
     elif group["block"] is not None:
         bounds = np.array(group["block"]).reshape(3, 2)
         s = cell.fractional(positions)

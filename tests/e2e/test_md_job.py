@@ -76,9 +76,9 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
     if steps is not None:
         assert list(steps) == sorted(set(steps)) and steps[-1] == 200
     with h5py.File(tmp_path / "run/trajectory.h5") as f:
-        frames = f["particles/all/position/step"][:]
+        frames = f["particles/trajectory/position/step"][:]
         assert list(frames) == list(range(0, 201, 20))
-        assert f["particles/all/position/value"].shape == (11, 480, 3)
+        assert f["particles/trajectory/position/value"].shape == (11, 480, 3)
     assert (tmp_path / "run/log.txt").read_text().count("stage") >= 2
     status, out, err = ostwald("report", tmp_path / "run")
     page = (tmp_path / "run/report.html").read_text()
@@ -115,8 +115,8 @@ def test_resumed_run_is_bitwise_the_uninterrupted_one(ostwald, run_file, tmp_pat
         assert np.array_equal(a[name], b[name]), name
     assert ma["system"]["matrix"] == mb["system"]["matrix"]
     with h5py.File(tmp_path / "whole/trajectory.h5") as f, h5py.File(broken / "trajectory.h5") as g:
-        assert np.array_equal(f["particles/all/position/step"][:], g["particles/all/position/step"][:])
-        assert np.array_equal(f["particles/all/position/value"][:], g["particles/all/position/value"][:])
+        assert np.array_equal(f["particles/trajectory/position/step"][:], g["particles/trajectory/position/step"][:])
+        assert np.array_equal(f["particles/trajectory/position/value"][:], g["particles/trajectory/position/value"][:])
 
 
 def test_restart_on_other_rank_counts(ostwald, run_file, tmp_path):
@@ -172,7 +172,7 @@ def test_kill_nine_loses_nothing_before_the_last_checkpoint(ostwald, run_file, t
     status, out, err = ostwald("resume", path, ranks=2)
     assert status == 0, out + err
     with h5py.File(path / "trajectory.h5") as f:
-        assert list(f["particles/all/position/step"][:]) == list(range(0, 461, 20))
+        assert list(f["particles/trajectory/position/step"][:]) == list(range(0, 461, 20))
 
 
 def test_two_runs_in_one_directory_are_refused(ostwald, run_file, tmp_path):
