@@ -79,9 +79,10 @@ class MolecularDynamics:
         if self.analysis:
             columns.update(self.analysis.columns)
         self.series = TimeSeries(world, directory, columns, resume_step=self.step if self.resumed else None)
-        self.trajectory = md_setup.make_trajectory(
-            world, values, directory, system, self.step if self.resumed else None
-        )
+        self.trajectory = None
+        if values["trajectory"]["every"]:
+            table, file = values["trajectory"], directory.trajectory_file
+            self.trajectory = Frames(world, table, file, system, self.step if self.resumed else None)
         self.steps = [md_setup.stage_steps(s) for s in values["stage"]]
         self.progress = Progress(world, sum(self.steps), done=self.step)
 
