@@ -11,7 +11,7 @@ import numpy as np
 
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
-from ostwald.app.atoms.units import GPA
+from ostwald.app.atoms.units import BOLTZMANN, GPA
 from ostwald.app.jobs import md_setup, timing
 from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
@@ -26,20 +26,6 @@ STOP_EVERY = 10
 """Steps between the collective tests for signals, wall time and due checkpoints."""
 STOP_MARGIN = 30.0
 """Seconds kept before the wall-time limit for the last checkpoint, on top of what the last one took."""
-
-COLUMNS = {
-    "temperature": "K",
-    "potential_energy": "eV",
-    "kinetic_energy": "eV",
-    "conserved": "eV",
-    "enthalpy": "eV",
-    "pressure": "GPa",
-    **{f"pressure_{k}": "GPa" for k in ("xx", "yy", "zz", "yz", "xz", "xy")},
-    **{f"cell_{v}{k}": "angstrom" for v in "abc" for k in "xyz"},
-    "volume": "angstrom3",
-    "density": "g cm-3",
-    "atom_steps_per_second": "s-1",
-}
 
 
 class Stopped(Exception):
@@ -75,10 +61,12 @@ class MolecularDynamics:
         self.checkpoint_seconds = 0.0
         self.row_mark = (time.monotonic(), self.step)
         self.analysis = md_setup.make_analysis(values)
-        columns = dict(COLUMNS)
-        if self.analysis:
-            columns.update(self.analysis.columns)
-        self.series = TimeSeries(world, directory, columns, resume_step=self.step if self.resumed else None)
+        columns = self.analysis.columns if self.analysis else {}
+        self.no_analysis = dict.fromkeys(columns, math.nan)
+        if self.resumed and directory.series_file.exists():
+            self.series = TimeSeries.resume(directory.series_file, world, self.step)
+        else:
+            self.series = TimeSeries.create(directory.series_file, world, columns)
         self.trajectory = None
         if values["trajectory"]["every"]:
             table, file = values["trajectory"], directory.trajectory_file
@@ -211,38 +199,36 @@ class MolecularDynamics:
 
     # ---- what is written --------------------------------------------------------------------------------------
 
-    def scalars(self) -> dict[str, float]:
-        """The thermodynamic state: one reduction over ranks."""
+    def scalars(self) -> dict:
+        """A row of the time series: the thermodynamic state, from one reduction over ranks."""
         world, system = self.world, self.system
         packed = np.concatenate([[system.energy], system.virial, system.local_kinetic_tensor()])
         packed = world.allreduce(packed)
         energy, virial, kinetic = float(packed[0]), packed[1:7], packed[7:]
-        cell = system.cell
+        volume = system.cell.volume
         e_kin = 0.5 * float(kinetic[:3].sum())
-        pressure = GPA * (kinetic + virial) / cell.volume
-        mean = float(pressure[:3].mean())
+        pressure = GPA * (kinetic + virial) / volume
         extended = self.integrator.conserved(system) if self.integrator else 0.0
         now, mark = time.monotonic(), self.row_mark
         self.row_mark = (now, self.step)
-        result = dict(
-            temperature=2 * e_kin / (system.degrees_of_freedom * 8.617333262e-5),
+        return dict(
+            step=self.step,
+            time=self.time,
+            temperature=2 * e_kin / (system.degrees_of_freedom * BOLTZMANN),
             potential_energy=energy,
             kinetic_energy=e_kin,
             conserved=energy + e_kin + extended,
-            enthalpy=energy + e_kin + mean / GPA * cell.volume,
-            pressure=mean,
-            volume=cell.volume,
+            enthalpy=energy + e_kin + float(pressure[:3].mean()) / GPA * volume,
+            pressure=pressure,
+            cell=system.cell.matrix,
             density=system.density(),
             atom_steps_per_second=system.total * (self.step - mark[1]) / max(now - mark[0], 1e-9),
         )
-        result.update(zip((f"pressure_{k}" for k in ("xx", "yy", "zz", "yz", "xz", "xy")), map(float, pressure)))
-        result.update(zip((f"cell_{v}{k}" for v in "abc" for k in "xyz"), map(float, cell.matrix.ravel())))
-        return result
 
     def _observe(self, row, frame, analyse):
         system, timers = self.system, self.world.timers
         labels = None
-        extra = {}
+        extra = self.no_analysis
         if self.analysis and (analyse or (frame and self.values["trajectory"]["structure"])):
             with timers("analysis"):
                 extra, labels = self.analysis.measure(system)
@@ -251,7 +237,7 @@ class MolecularDynamics:
             if not math.isfinite(values["potential_energy"]):
                 self._guard()
             with timers("output"):
-                self.series.append(self.step, self.time, {**values, **extra})
+                self.series.append(**values, **extra)
                 self.rows += 1
             if (
                 self.step % self.values["log"]["every"] == 0
@@ -267,12 +253,11 @@ class MolecularDynamics:
     def _log_line(self, v, extra):
         text = (
             f"step {self.step:>9}  {self.time:10.4f} ps  T {v['temperature']:8.2f} K  E_pot {v['potential_energy'] / self.system.total:11.6f}"
-            f"  conserved {v['conserved'] / self.system.total:11.6f} eV/atom  p {v['pressure']:8.4f} GPa"
+            f"  conserved {v['conserved'] / self.system.total:11.6f} eV/atom  p {v['pressure'][:3].mean():8.4f} GPa"
             f"  ρ {v['density']:7.4f} g/cm³"
         )
-        text += "".join(
-            f"  {name.replace('_', ' ')} {value:.4f}" for name, value in extra.items() if name == "solid_fraction"
-        )
+        if math.isfinite(extra.get("solid_fraction", math.nan)):
+            text += f"  solid {extra['solid_fraction']:.4f}"
         self.progress.line(text + f"  {v['atom_steps_per_second']:.3g} atom-steps/s", self.step)
 
     def _guard(self):

@@ -2,6 +2,20 @@
 
 from ostwald.app.runfile import Key, Table
 
+LATTICES = (
+    "sc",
+    "fcc",
+    "bcc",
+    "hcp",
+    "diamond",
+    "b2",
+    "l1_2",
+    "l1_0",
+    "rocksalt",
+    "zincblende",
+    "wurtzite",
+    "fluorite",
+)
 ENSEMBLES = ("nve", "nvt", "npt", "nph", "minimise")
 
 JOB = Table(
@@ -42,20 +56,7 @@ STRUCTURE = Table(
             "str",
             None,
             doc="lattice to build",
-            choices=(
-                "sc",
-                "fcc",
-                "bcc",
-                "hcp",
-                "diamond",
-                "b2",
-                "l1_2",
-                "l1_0",
-                "rocksalt",
-                "zincblende",
-                "wurtzite",
-                "fluorite",
-            ),
+            choices=LATTICES,
         ),
         "a": Key("float", None, unit="Å", above=0, doc="lattice parameter"),
         "c": Key("float", None, unit="Å", above=0, doc="second lattice parameter (hcp, wurtzite, L1₀)"),
@@ -73,6 +74,32 @@ STRUCTURE = Table(
     doc="The atoms to start from.",
     required=True,
     check=_check_structure,
+)
+
+
+def _check_seed(v, error):
+    if all(v[key] is None for key in ("radius", "lattice", "a", "species")):
+        return
+    if v["radius"] is None:
+        raise error("radius", "is required (Å)")
+    for key in ("lattice", "a", "species"):
+        if v[key] is None:
+            raise error(key, "is required")
+
+
+SEED = Table(
+    "seed",
+    {
+        "radius": Key("float", None, unit="Å", above=0, doc="radius of the sphere that is cut out and filled"),
+        "lattice": Key("str", None, choices=LATTICES, doc="crystal of the seed"),
+        "a": Key("float", None, unit="Å", above=0, doc="its lattice parameter"),
+        "c": Key("float", None, unit="Å", above=0, doc="its second lattice parameter"),
+        "species": Key("str*", None, doc="elements of its sites"),
+        "centre": Key("float*3", [0.5, 0.5, 0.5], doc="in fractional coordinates"),
+        "gap": Key("float", 1.5, unit="Å", low=0, doc="atoms of the melt nearer than this to the sphere are removed"),
+    },
+    doc="A crystalline sphere embedded in the structure; its atoms form the group 'seed'.",
+    check=_check_seed,
 )
 
 POTENTIAL = Table(
@@ -252,6 +279,7 @@ LIMITS = Table(
 TABLES = [
     JOB,
     STRUCTURE,
+    SEED,
     POTENTIAL,
     NEIGHBOURS,
     PARALLEL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,11 +60,29 @@ def build_share(world, values) -> tuple[build.Share, dict]:
         further = {}
     if table["rattle"]:
         share = build.rattle(share, table["rattle"], seed)
+    if values["seed"]["radius"] is not None:
+        share, further["seed"] = _embed_seed(world, share, values["seed"])
+        further.pop("velocities", None)
     vacuum = np.array(table["vacuum"])
     if vacuum.any():
         heights = Cell(share.matrix).heights
         share.matrix = share.matrix * (1.0 + vacuum / heights)[:, None]
     return share, further
+
+
+def _embed_seed(world, host, seed):
+    """The structure with a crystalline sphere in it, and the mask (n,) of the sphere's atoms."""
+    radius = seed["radius"]
+    centre = Cell(host.matrix, host.origin, host.periodic).cartesian(np.array(seed["centre"]))
+    matrix, _, _ = build.unit_cell(seed["lattice"], seed["a"], seed["c"])
+    cells = np.ceil(2 * radius / Cell(matrix).heights).astype(int) + 1
+    corner = centre - 0.5 * cells @ matrix
+    guest = build.build_lattice(
+        world, seed["lattice"], seed["a"], tuple(seed["species"]), cells, c=seed["c"], origin=corner
+    )
+    # only the sphere of it is used, so the crystal need not fit the cell of the melt
+    guest = replace(guest, matrix=host.matrix, origin=host.origin, periodic=host.periodic)
+    return build.embed(world, host, guest, build.Sphere(radius, tuple(centre)), seed["gap"])
 
 
 def _share_of_file(world, table):
@@ -160,7 +179,10 @@ def build_system(world, values, path) -> System:
         raise RunFileError(f"{path}: [structure]: {error}") from error
     potential = load_potential(values, share.species)
     masses = masses_of(values, share.species, potential)
+    seed = further.pop("seed", None)
     atoms = Atoms(share.species, masses, share.positions, share.types, share.ids, **further)
+    if seed is not None:
+        atoms.groups[seed] |= np.uint32(atoms.group_mask("seed"))
     for group in values["group"]:
         mark_group(atoms, cell, group)
     return System(world, cell, atoms, potential, **system_options(values))
@@ -169,6 +191,8 @@ def build_system(world, values, path) -> System:
 def check_names(values):
     """Groups that stages and trajectory name must exist; what an analysis feeds must be switched on."""
     names = {g["name"] for g in values["group"]}
+    if values["seed"]["radius"] is not None:
+        names.add("seed")
     for k, stage in enumerate(values["stage"], 1):
         for name in stage["freeze"]:
             if name not in names:

@@ -1,7 +1,7 @@
 """Interatomic potentials: every family from its files, one interface, an ASE calculator for each.
 
-    potential = load("Cu_mishin1.eam.alloy")
-    atoms.calc = potential.ase()
+potential = load("Cu_mishin1.eam.alloy")
+atoms.calc = potential.ase()
 """
 
 from .base import Neighbourhoods, Potential, PotentialError

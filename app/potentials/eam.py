@@ -190,9 +190,7 @@ def read_tables(path) -> EamTables:
 
 
 def _grid(source: Lines):
-    nrho, drho, nr, dr, cutoff = source.record(
-        "the numbers nrho, drho, nr, dr, cutoff", int, float, int, float, float
-    )
+    nrho, drho, nr, dr, cutoff = source.record("the numbers nrho, drho, nr, dr, cutoff", int, float, int, float, float)
     if nrho < 5 or nr < 5:
         source.fail("a table needs at least 5 knots")
     if not (drho > 0 and dr > 0 and cutoff > 0):
