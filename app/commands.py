@@ -52,10 +52,10 @@ def resume(given) -> int:
             walltime = parse_duration(given.walltime)
         except ValueError:
             raise CollectiveError(f"--walltime takes a duration such as 2h30m, not {given.walltime!r}") from None
-    from ostwald.io.rundirectory import RunDirectory
-
-    directory = RunDirectory.open(world, given.directory)
-    return _module_for(world, directory.run_file).resume(world, given.directory, walltime)
+    run_file = Path(given.directory) / "run.toml"
+    if not run_file.exists():
+        raise CollectiveError(f"{given.directory}: not a run directory (it has no run.toml)")
+    return _module_for(world, run_file).resume(world, given.directory, walltime)
 
 
 def check(given) -> int:

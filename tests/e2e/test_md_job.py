@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ostwald.io.checkpoint import list_checkpoints, read_checkpoint
+from ostwald.io.timeseries import read_series
 from ostwald.parallel import World
 
 JOB = """
@@ -71,10 +72,10 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
         assert word in out
     figures = json.loads((tmp_path / "run/timing.json").read_text())
     assert figures["atoms"] == 480 and figures["total_steps"] == 200 and figures["finished"]
-    with h5py.File(tmp_path / "run/series.h5") as f:
-        steps = np.concatenate([np.ravel(d) for d in (f["step"],)]) if "step" in f else None
-    if steps is not None:
-        assert list(steps) == sorted(set(steps)) and steps[-1] == 200
+    for name in ("series.h5", "series.csv"):
+        rows = read_series(tmp_path / "run" / name)
+        assert list(rows["step"]) == list(range(0, 201, 10))
+        assert np.isfinite(rows["solid_fraction"][::5]).all()
     with h5py.File(tmp_path / "run/trajectory.h5") as f:
         frames = f["particles/trajectory/position/step"][:]
         assert list(frames) == list(range(0, 201, 20))
@@ -132,7 +133,7 @@ def test_restart_on_other_rank_counts(ostwald, run_file, tmp_path):
         log = path / "series.csv"
         lines = log.read_text().count("\n") if log.exists() else 0
         status, out, err = ostwald.kill_when(
-            lambda lines=lines: log.exists() and log.read_text().count("\n") > lines + 1,
+            lambda lines=lines, log=log: log.exists() and log.read_text().count("\n") > lines + 1,
             *arguments,
             ranks=n,
             number=signal.SIGUSR1,
@@ -204,7 +205,7 @@ def test_a_mistake_gives_one_sentence_and_writes_nothing(ostwald, run_file, tmp_
         ('kind = "md"', 'kind = "mdx"', "did you mean 'md'"),
         ("zhou:Cu", "no-such-file.eam", "no-such-file.eam"),
     ]:
-        status, out, err = ostwald("run", run_file(job().replace(old, new)), "-d", tmp_path / "never", ranks=ranks)
+        status, _, err = ostwald("run", run_file(job().replace(old, new)), "-d", tmp_path / "never", ranks=ranks)
         said = [line for line in err.splitlines() if line.startswith("ostwald:")]
         assert status not in (0, 85) and len(said) == 1 and word in said[0], (status, err)
         assert "Traceback" not in err
@@ -213,7 +214,7 @@ def test_a_mistake_gives_one_sentence_and_writes_nothing(ostwald, run_file, tmp_
 
 def test_exploding_system_is_reported_with_step_and_atom(ostwald, run_file, tmp_path):
     text = job().replace("timestep = 0.002", "timestep = 0.002").replace("velocities = 300.0", "velocities = 3000000.0")
-    status, out, err = ostwald("run", run_file(text), "-d", tmp_path / "run")
+    status, _, err = ostwald("run", run_file(text), "-d", tmp_path / "run")
     assert status not in (0, 85)
     assert "Traceback" not in err and len(err.strip().splitlines()) == 1, err
 
