@@ -627,6 +627,37 @@ def frames(path, index: int | None = None, group: str | None = None) -> Iterator
         raise StructureError(f"{path}: cannot be read as HDF5 ({error})") from None
 
 
+def times(path, group: str | None = None) -> np.ndarray:
+    """(frames,) times in ps of an H5MD file; StructureError where it is not one."""
+    try:
+        with h5py.File(path, "r") as file:
+            position = file["particles"][group or next(iter(file["particles"]))]["position"]
+            return position["time"][: len(position["value"])] * _unit(position["time"], _TIMES)
+    except (OSError, KeyError, StopIteration) as error:
+        raise StructureError(f"{path}: not an H5MD file ({error})") from None
+
+
+def trajectory_info(path) -> str | None:
+    """One line about an H5MD file, without reading the frames; None where it is another kind of HDF5 file."""
+    with h5py.File(path, "r") as file:
+        if "h5md" not in file or not len(file.get("particles", ())):
+            return None
+        out = []
+        for name, here in file["particles"].items():
+            position = here["position"]
+            count = len(position["value"])
+            fields = [key for key, item in here.items() if key != "box" and isinstance(item, h5py.Group)]
+            atoms = position["value"].shape[1]
+            out.append(f"{name}: {atoms} atoms ({' '.join(_read_fixed(here)[0])}), {', '.join(fields)}")
+        span = ""
+        if count and "step" in position:
+            first, last = (int(position["step"][k]) for k in (0, count - 1))
+            span = f", steps {first} to {last}" if count > 1 else f", step {first}"
+            if "time" in position:
+                span += f", {float(position['time'][count - 1]) * _unit(position['time'], _TIMES):.6g} ps"
+        return f"H5MD trajectory, {count} frames{span}; {'; '.join(out)}"
+
+
 _LENGTHS = {"Angstrom": 1.0, "angstrom": 1.0, "A": 1.0, "nm": 10.0, "pm": 0.01}
 _TIMES = {"ps": 1.0, "fs": 1e-3, "ns": 1e3, "s": 1e12}
 _FORCES = {"kJ mol-1 Angstrom-1": 1 / EV_PER_ANGSTROM, "kJ mol-1 nm-1": 0.1 / EV_PER_ANGSTROM, "eV Angstrom-1": 1.0}

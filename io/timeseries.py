@@ -204,6 +204,20 @@ def read_series(path) -> np.ndarray:
         raise SeriesError(f"{path}: not a time series ({error})") from error
 
 
+def series_info(path) -> str | None:
+    """One line about a series.h5; None where it is another kind of HDF5 file."""
+    with h5py.File(path, "r") as file:
+        if not isinstance(file.get("series"), h5py.Dataset) or not file["series"].dtype.names:
+            return None
+        rows = len(file["series"])
+        names = ", ".join(file["series"].dtype.names)
+        span = ""
+        if rows:
+            first, last = file["series"][0], file["series"][rows - 1]
+            span = f", steps {first['step']} to {last['step']}, {last['time']:.6g} ps"
+        return f"time series, {rows} rows{span}; {names}"
+
+
 def series_units(path) -> dict:
     """column -> unit of a series.h5."""
     try:

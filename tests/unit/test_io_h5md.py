@@ -12,7 +12,7 @@ import pytest
 
 from ostwald.io import shared
 from ostwald.io.growing import GrowingFile, GrowingFileError, new_file
-from ostwald.io.h5md import EV_PER_ANGSTROM, Group, Result, Trajectory
+from ostwald.io.h5md import EV_PER_ANGSTROM, Group, Result, Trajectory, times, trajectory_info
 from ostwald.io.structures import read_structure
 from ostwald.parallel import CollectiveError, World
 
@@ -158,6 +158,11 @@ def test_groups(tmp_path, world):
             np.testing.assert_array_equal(marked["position/value"][k], frame(k)[1]["positions"][[3, 5, 17]])
             np.testing.assert_array_equal(marked["q6/value"][k], frame(k)[1]["q6"][[3, 5, 17]])
         assert "q6" not in file["particles/trajectory"]
+    assert trajectory_info(path) == (
+        "H5MD trajectory, 3 frames, steps 0 to 20, 0.04 ps; "
+        "marked: 3 atoms (Al Ni), position, q6; trajectory: 20 atoms (Al Ni), position"
+    )
+    np.testing.assert_array_equal(times(path), [0, 0.02, 0.04])
     found = read_structure(path, 1, group="marked")
     assert list(found.ids) == [3, 5, 17] and list(found.symbols) == ["Ni", "Al", "Al"]
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ostwald.io.timeseries import COLUMNS, SeriesError, TimeSeries, read_series, series_units
+from ostwald.io.timeseries import COLUMNS, SeriesError, TimeSeries, read_series, series_info, series_units
 from ostwald.parallel import CollectiveError, World
 
 
@@ -53,6 +53,7 @@ def test_both_files(tmp_path, world):
     header = path.with_suffix(".csv").read_text().splitlines()[0]
     assert header.startswith("step,time [ps],temperature [K],") and ",pressure_xy [GPa],cell_ax [Angstrom]," in header
     assert not list(tmp_path.glob(".*"))
+    assert series_info(path).startswith("time series, 200 rows, steps 0 to 1990, 20.9 ps; step, time, temperature")
 
 
 def test_resume(tmp_path, world):
