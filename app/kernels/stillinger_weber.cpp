@@ -23,8 +23,9 @@ class StillingerWeber {
     wide_.triplet.assign(2, nt_ * nt_ * nt_), narrow_.triplet.assign(2, nt_ * nt_ * nt_);
     for (int i = 0; i < nt_; i++)
       for (int j = 0; j < nt_; j++) {
-        const double eps = p(i, j, j, 0), sigma = p(i, j, j, 1), a = p(i, j, j, 2), gamma = p(i, j, j, 4);
+        double eps = p(i, j, j, 0), sigma = p(i, j, j, 1), a = p(i, j, j, 2), gamma = p(i, j, j, 4);
         const double cut = pair_cutoff(sigma, a, gamma, p(i, j, j, 10));
+        if (cut == 0) sigma = a = gamma = 1;  // a pair without interaction: anything that vanishes outside
         cutoff_ = std::max(cutoff_, cut), outside_ = std::max(outside_, a * sigma + 1);
         const double row[fields] = {cut * cut, sigma, a * sigma, gamma * sigma, eps * p(i, j, j, 6), p(i, j, j, 7),
                                     p(i, j, j, 8), p(i, j, j, 9)};

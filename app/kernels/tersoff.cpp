@@ -33,7 +33,7 @@ class Tersoff {
         for (int f = 0; f < pair_fields; f++)
           wide_.pair.set(f, i * nt_ + j, row[f]), narrow_.pair.set(f, i * nt_ + j, row[f]);
         for (int k = 0; k < nt_; k++) {
-          const double gamma = p(i, j, k, 1), c = p(i, j, k, 3), d = p(i, j, k, 4);
+          const double gamma = p(i, j, k, 1), c = p(i, j, k, 3), d = c == 0 ? 1 : p(i, j, k, 4);  // any d if c is 0
           const double width3 = std::max(p(i, j, k, 11), 1e-9);
           const double triplet[triplet_fields] = {gamma, gamma * (c * c) / (d * d), gamma * c * c, d * d, p(i, j, k, 5),
                                                   p(i, j, k, 2), p(i, j, k, 0) == 1 ? 1.0 : 0.0, p(i, j, k, 10), 1 / width3};

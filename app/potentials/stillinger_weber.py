@@ -2,19 +2,18 @@
 
 from itertools import product
 
-import numpy as np
-
 from ostwald.app.kernels import _stillinger_weber
 from ostwald.io.text import read_text
 
 from . import entries
-from .base import Potential, PotentialError, check_precision
+from .base import PotentialError
+from .entry_potential import EntryPotential
 
 SUFFIXES = (".sw",)
 FIELDS = ("epsilon", "sigma", "a", "lambda", "gamma", "cos theta0", "A", "B", "p", "q", "tol")
 
 
-class StillingerWeber(Potential):
+class StillingerWeber(EntryPotential):
     """F. H. Stillinger, T. A. Weber, Phys. Rev. B 31, 5262 (1985), any number of species; equations in the kernel.
 
     table (nt, nt, nt, 11): FIELDS of each ordered triple, energies in eV, lengths in Å, the rest without unit.
@@ -22,32 +21,8 @@ class StillingerWeber(Potential):
     """
 
     family = "Stillinger-Weber"
-    list_style = "full"
-    reverse = True
-
-    def __init__(self, species, table, precision="double", path=None):
-        self.species = tuple(species)
-        self.precision = check_precision(precision, path)
-        self.path = None if path is None else str(path)
-        self._table = np.ascontiguousarray(table, dtype=np.float64)
-        self._kernel = _stillinger_weber.StillingerWeber(self._table, precision == "mixed")
-        self.cutoff = self._kernel.cutoff
-
-    def parameters(self):
-        return (self._table,)
-
-    def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
-        require_full(self, nb)
-        total, w = self._kernel.compute(
-            nb.positions, nb.types, nb.nlocal, nb.offsets, nb.indices, forces, energies, virials, threads
-        )
-        return total, w
-
-
-def require_full(potential, nb):
-    """ValueError unless the list is full, which a many-body potential needs."""
-    if nb.style != "full":
-        raise ValueError(f"{potential.family} needs a full neighbour list, not a {nb.style} one")
+    kernel = _stillinger_weber.StillingerWeber
+    fields = FIELDS
 
 
 def matches(path, text: str) -> bool:
@@ -72,10 +47,13 @@ def read(path, species=None, precision="double") -> StillingerWeber:
             if get[name] < 0:
                 fail(index, f"{name} is {get[name]:g}, it must not be negative")
         i, j, k = index
-        if j == k and get["sigma"] * get["a"] <= 0:
-            fail(index, "the cutoff a sigma must be positive")
+        if j == k and get["sigma"] * get["a"] == 0 and get["epsilon"] * get["A"] != 0:
+            fail(index, "the cutoff a sigma must be positive, as A is")
         other = values[i, k, j]
         strength, other_strength = get["lambda"] * get["epsilon"], other[column["lambda"]] * other[column["epsilon"]]
         if strength != other_strength or (strength and get["cos theta0"] != other[column["cos theta0"]]):
             fail(index, f"lambda epsilon or cos theta0 differ from line {lines[i, k, j]}, of the same triplets")
-    return StillingerWeber([entries.element(name) for name in names], values, precision, path)
+    potential = StillingerWeber([entries.element(name) for name in names], values, precision, path)
+    if potential.cutoff <= 0:
+        raise PotentialError("no pair has a positive cutoff a sigma", path)
+    return potential

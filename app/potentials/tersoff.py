@@ -2,20 +2,18 @@
 
 from itertools import product
 
-import numpy as np
-
 from ostwald.app.kernels import _tersoff
 from ostwald.io.text import read_text
 
 from . import entries
-from .base import Potential, PotentialError, check_precision
-from .stillinger_weber import require_full
+from .base import PotentialError
+from .entry_potential import EntryPotential
 
 SUFFIXES = (".tersoff",)
 FIELDS = ("m", "gamma", "lambda3", "c", "d", "cos theta0", "n", "beta", "lambda2", "B", "R", "D", "lambda1", "A")
 
 
-class Tersoff(Potential):
+class Tersoff(EntryPotential):
     """J. Tersoff, Phys. Rev. B 37, 6991 (1988) and 39, 5566 (1989), any number of species; equations in the kernel.
 
     table (nt, nt, nt, 14): FIELDS of each ordered triple, A, B in eV, lambdas in 1/Å, R, D in Å, the rest without unit.
@@ -23,26 +21,8 @@ class Tersoff(Potential):
     """
 
     family = "Tersoff"
-    list_style = "full"
-    reverse = True
-
-    def __init__(self, species, table, precision="double", path=None):
-        self.species = tuple(species)
-        self.precision = check_precision(precision, path)
-        self.path = None if path is None else str(path)
-        self._table = np.ascontiguousarray(table, dtype=np.float64)
-        self._kernel = _tersoff.Tersoff(self._table, precision == "mixed")
-        self.cutoff = self._kernel.cutoff
-
-    def parameters(self):
-        return (self._table,)
-
-    def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
-        require_full(self, nb)
-        total, w = self._kernel.compute(
-            nb.positions, nb.types, nb.nlocal, nb.offsets, nb.indices, forces, energies, virials, threads
-        )
-        return total, w
+    kernel = _tersoff.Tersoff
+    fields = FIELDS
 
 
 def matches(path, text: str) -> bool:
@@ -63,15 +43,17 @@ def read(path, species=None, precision="double") -> Tersoff:
         for name in ("gamma", "c", "n", "beta", "lambda2", "B", "D", "lambda1", "A"):
             if get[name] < 0:
                 raise PotentialError(f"{name} is {get[name]:g}, it must not be negative (entry {label})", path, line)
-        if get["d"] <= 0:
-            raise PotentialError(f"d is {get['d']:g}, it must be positive (entry {label})", path, line)
-        if get["R"] + get["D"] <= 0 or get["D"] > get["R"]:
-            raise PotentialError(
-                f"the cutoff runs from R - D = {get['R'] - get['D']:g} to R + D = {get['R'] + get['D']:g} Å,"
-                f" both must be positive (entry {label})",
-                path,
-                line,
-            )
-        if index[1] == index[2] and get["n"] <= 0:
-            raise PotentialError(f"n is {get['n']:g}, it must be positive (entry {label})", path, line)
-    return Tersoff([entries.element(name) for name in names], values, precision, path)
+        if get["d"] == 0 and get["c"] != 0:
+            raise PotentialError(f"d is 0, it must not be as c is {get['c']:g} (entry {label})", path, line)
+        if get["D"] > get["R"]:
+            message = f"D is {get['D']:g}, more than R, which is {get['R']:g} Å (entry {label})"
+            raise PotentialError(message, path, line)
+        bond = index[1] == index[2] and (get["A"] != 0 or get["B"] != 0)
+        if bond and get["R"] + get["D"] == 0:
+            raise PotentialError(f"the cutoff R + D must be positive, as A or B is (entry {label})", path, line)
+        if bond and get["B"] != 0 and get["n"] == 0:
+            raise PotentialError(f"n is 0, it must be positive, as B is (entry {label})", path, line)
+    potential = Tersoff([entries.element(name) for name in names], values, precision, path)
+    if potential.cutoff <= 0:
+        raise PotentialError("no entry has a positive cutoff R + D", path)
+    return potential

@@ -268,6 +268,8 @@ def test_threads_agree_and_calls_repeat(folder, name, precision):
 def test_compute_adds(folder):
     potential = load(folder / "Si.sw")
     nb = neighbourhoods(potential, sample("Si.sw", "cubic"))
+    energy, virial = potential.compute(nb, np.zeros((nb.nall, 3)), energy=False, virial=False)
+    assert np.isnan(energy) and np.isnan(virial).all()  # not asked for
     once, twice = np.zeros((nb.nall, 3)), np.zeros((nb.nall, 3))
     potential.compute(nb, once)
     potential.compute(nb, twice)
@@ -350,3 +352,29 @@ def test_nve_conserves_energy(folder, name):
         assert atoms.calc.builds < steps / 4
     assert ranges[0] < 2e-3
     assert ranges[1] < 0.35 * ranges[0]
+
+
+# ---- pairs without interaction ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["double", "mixed"])
+def test_zeros_mean_no_interaction(tmp_path, precision):
+    """Two species that only meet their own kind: the energy is that of the two crystals apart."""
+    zero = {"sw": " 0" * 11, "tersoff": " 3" + " 0" * 13}
+    for name, text in (("sw", SW_SI), ("tersoff", TERSOFF_SI)):
+        others = [(a, b, c) for a in ("Si", "Ge") for b in ("Si", "Ge") for c in ("Si", "Ge") if not a == b == c]
+        lines = [text, text.replace("Si Si Si", "Ge Ge Ge"), *(" ".join(o) + zero[name] + "\n" for o in others)]
+        path = tmp_path / f"two.{name}"
+        path.write_text("".join(lines))
+        potential = load(path, ["Si", "Ge"], precision=precision)
+        atoms = sample("Si.sw", "triclinic")
+        ghosts = atoms.copy()
+        ghosts.symbols[:] = "Ge"
+        ghosts.positions += [0.4, 0.3, 0.2]
+        atoms.calc = potential.ase()
+        alone, forces = atoms.get_potential_energy(), atoms.get_forces()
+        both = atoms + ghosts
+        both.calc = potential.ase()
+        assert both.get_potential_energy() == pytest.approx(2 * alone, rel=1e-6 if precision == "mixed" else 1e-12)
+        tolerance = 1e-4 if precision == "mixed" else 1e-11
+        assert np.abs(both.get_forces() - np.concatenate([forces, forces])).max() < tolerance
