@@ -6,7 +6,7 @@ A file is TOML:
     species = ["Si", "C"]          # the types of atoms, in order; default: the species of the first term
 
     [[terms]]
-    file = "SiC.tersoff"           # beside this file
+    file = "SiC.tersoff"           # beside this file, or a name that load() knows (Si.sw, zhou:Ni-Al)
     species = ["Si(D)", "C"]       # its names for the types, where they differ
 
     [[terms]]
@@ -97,7 +97,8 @@ def read(path, species=None, precision="double") -> Overlay:
                 raise PotentialError(
                     f"a term from a file has the keys file and species, not {unknown or term['file']}", path, line
                 )
-            found.append(load(Path(path).parent / term["file"], names, precision))
+            beside = Path(path).parent / term["file"]
+            found.append(load(beside if beside.exists() else term["file"], names, precision))
         else:
             family = next((f for f in families() if getattr(f, "KIND", None) == term.get("potential")), None)
             if family is None or "potential" not in term:

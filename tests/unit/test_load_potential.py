@@ -185,6 +185,13 @@ def test_overlay_is_the_sum(tmp_path, precision):
             assert np.abs(value - (first + second)).max() < (1e-10 if precision == "double" else 1e-4)
 
 
+def test_terms_by_name(tmp_path):
+    terms = '[[terms]]\nfile = "zhou:Ni-Al"\n[[terms]]\npotential = "zbl"\ninner = 1.0\nouter = 2.0\n'
+    potential = load(write(tmp_path, "sum.toml", 'potential = "overlay"\n' + terms))
+    assert potential.species == ("Ni", "Al") and [t.family for t in potential.terms] == ["eam", "zbl"]
+    assert load(write(tmp_path, "one.toml", 'potential = "overlay"\n[[terms]]\nfile = "Si.sw"\n')).species == ("Si",)
+
+
 def test_half_lists_when_all_terms_take_them(tmp_path):
     term = '[[terms]]\npotential = "zbl"\nspecies = ["Si"]\ninner = 1.0\nouter = 3.0\n'
     twice = load(write(tmp_path, "twice.toml", 'potential = "overlay"\n' + term + term))
