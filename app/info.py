@@ -26,7 +26,7 @@ def describe(path) -> str:
 
 def _checkpoint_line(found) -> str:
     state = "valid" if found.valid else f"NOT valid: {found.reason}"
-    return f"{found.path.name}: step {found.step}, {found.atoms} atoms, {found.ranks} ranks, {found.size / 1e6:.2f} MB, {state}"
+    return f"{found.path.name}: step {found.step}, {found.rows} atoms, {found.ranks} ranks, {found.size / 1e6:.2f} MB, {state}"
 
 
 def _run_directory(path: Path) -> str:

@@ -46,8 +46,6 @@ class MolecularDynamics:
         self.step = position.get("step", 0)
         self.time = position.get("time", 0.0)
         self.wall_before = position.get("wall", 0.0)
-        self.rows = position.get("rows", 0)
-        self.frames = position.get("frames", 0)
         self.integrator_state = position.get("integrator")
         # what the last forces were computed with: a kernel that also sums energies may round differently
         self.computed = position.get("computed", [True, True, True])
@@ -238,7 +236,6 @@ class MolecularDynamics:
                 self._guard()
             with timers("output"):
                 self.series.append(**values, **extra)
-                self.rows += 1
             if (
                 self.step % self.values["log"]["every"] == 0
                 or self.step == 0
@@ -248,7 +245,6 @@ class MolecularDynamics:
         if frame and self.trajectory:
             with timers("output"):
                 self.trajectory.append(self.step, self.time, system, labels)
-                self.frames += 1
 
     def _log_line(self, v, extra):
         text = (
@@ -306,8 +302,6 @@ class MolecularDynamics:
                     step=self.step,
                     time=self.time,
                     wall=self.wall_before + time.monotonic() - self.started,
-                    rows=self.rows,
-                    frames=self.frames,
                     integrator=integrator or None,
                     computed=[bool(c) for c in self.computed],
                 ),
@@ -330,6 +324,18 @@ class MolecularDynamics:
         if self.trajectory:
             self.trajectory.close()
         self.directory.write_json(self.directory.timing_file, figures)
+        if status == 0:
+            self._report()
+
+    def _report(self):
+        """The report page, by the root; a report that fails does not fail the run."""
+        if self.world.root:
+            from ostwald.app.report import write_report
+
+            try:
+                self.world.log(f"report     {write_report(self.directory.path)}")
+            except (OSError, ValueError, ImportError) as error:
+                self.world.log.warning(f"no report was written: {error}")
 
 
 # ---- entry points -------------------------------------------------------------------------------------------------
