@@ -11,7 +11,7 @@
 #   PETSC_DIR=DIR        PETSc of that MPI (PETSC_ARCH too, where it has one); for "all"
 #   OSTWALD_PYTHON=EXE   the Python to build on: 3.11 or later, 3.11 for Horovod and PETSc 3.18 (else python3.11, python3)
 #   OSTWALD_MARCH=NAME   the compiler's -march for the kernels (else native: this machine)
-#   OSTWALD_TORCH_INDEX  the package index that has torch (else PyTorch's CPU wheels)
+#   OSTWALD_TORCH_INDEX  a further package index for torch, such as the one with CPU-only wheels
 #
 # Every step is done once: .venv/stamps/STEP holds a hash of what it depends on. An interrupted run continues where it
 # stopped. Output is in build/log/STEP.log; what is compiled from source is kept in build/wheels for the next .venv.
@@ -237,9 +237,9 @@ build_kernels() {
 install_ostwald() { OSTWALD_KERNELS=0 pip install --no-deps --no-build-isolation -e .; }
 
 install_torch() {
-    local index=${OSTWALD_TORCH_INDEX:-https://download.pytorch.org/whl/cpu} extra=
-    if [ -n "${OSTWALD_TORCH_INDEX:-}" ] || "$PY" -c "import urllib.request as u; u.urlopen('$index/torch/', timeout=10)"; then
-        extra="--extra-index-url $index"
+    local extra=
+    if [ -n "${OSTWALD_TORCH_INDEX:-}" ]; then
+        extra="--extra-index-url $OSTWALD_TORCH_INDEX"
     fi
     pip install "torch==$(version torch)" $extra
 }
