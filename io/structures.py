@@ -14,8 +14,11 @@ All of them also with .gz at the end, except h5md.
 import gzip
 import os
 import re
+import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -273,18 +276,31 @@ def write_structure(path, structure: Structure, format: str | None = None, **opt
     _write(path, iter(structures), format or format_of(path, writing=True), options)
 
 
-def convert(
-    source, target, index: int | None = None, *, format: str | None = None, to: str | None = None, **options
-) -> int:
-    """Copies all frames (or frame `index`) of a file into another format; the number of frames that were written.
+def convert(source, target, index=None, *, format: str | None = None, to: str | None = None, **options) -> int:
+    """Copies frames of a file into another format; the number of frames that were written.
 
-    A target that holds one frame only gets the last. options go to the reader (species=...).
+    index: a frame, a slice, or either as ASE writes it ("-1", "::10"); None is all frames. A target that holds one
+    frame only gets the last of them. options go to the reader (species=...).
     """
     to = to or format_of(target, writing=True)
-    if index is not None or to == "lammps-data":
-        structures = iter([read_structure(source, -1 if index is None else index, format=format, **options)])
+    if isinstance(index, str):
+        try:
+            numbers = [int(word) if word.strip() else None for word in index.split(":")]
+            index = numbers[0] if len(numbers) == 1 else slice(*numbers)
+        except (ValueError, TypeError):
+            raise StructureError(f"index '{index}' is neither a frame nor a slice") from None
+    if index is None and to == "lammps-data":
+        index = -1
+    if isinstance(index, int):
+        structures = iter([read_structure(source, index, format=format, **options)])
     else:
         structures = iterate_structures(source, format, **options)
+        if index is not None:
+            limits = [value for value in (index.start, index.stop, index.step) if value is not None]
+            forward = all(value >= 0 for value in limits)
+            structures = islice(structures, *index.indices(sys.maxsize)) if forward else iter(list(structures)[index])
+        if to == "lammps-data":
+            structures = iter(deque(structures, maxlen=1))
     return _write(target, structures, to, {})
 
 

@@ -97,6 +97,16 @@ def test_frames(tmp_path, name):
         with pytest.raises(StructureError, match=f"has no frame {index}"):
             read_structure(path, index)
     assert convert(path, tmp_path / "all.xyz") == 5
+    for index, chosen in (("::2", [0, 2, 4]), ("-2:", [3, 4]), (slice(1, 3), [1, 2]), ("3", [3]), ("-1", [4])):
+        assert convert(path, tmp_path / "chosen.xyz", index) == len(chosen)
+        steps = [s.info["step"] for s in iterate_structures(tmp_path / "chosen.xyz")]
+        assert steps == [10 * k for k in chosen]
+    assert convert(path, tmp_path / "one.data", ":3") == 1
+    np.testing.assert_allclose(
+        read_structure(tmp_path / "one.data").positions[0], written[2].positions[written[2].ids == 1][0]
+    )
+    with pytest.raises(StructureError, match="index 'last' is neither"):
+        convert(path, tmp_path / "one.xyz", "last")
     assert convert(path, tmp_path / "one.xyz", 1) == 1
     assert_same(written[1], read_structure(tmp_path / "one.xyz"), 1e-9)
 
