@@ -421,6 +421,7 @@ template <class T> class Eam {
     m = to_int(q);
     const ivec<T> last = ivec<T>{} + I(nr_ - 2);
     m = m < last ? m : last;
+    m = m > 0 ? m : ivec<T>{};  // two atoms in one place: r is NaN here, and so the energy
     p = minimum(q - to_real(m), splat(T(1)));
   }
   static vec<T> value(const vec<T> (&c)[4], vec<T> p) { return ((c[0] * p + c[1]) * p + c[2]) * p + c[3]; }

@@ -167,7 +167,7 @@ template <> class Packed<float> {
     if (!(extent < inf)) extent = 0, finite = std::numeric_limits<double>::quiet_NaN();
     const double steps = 2147483000.0;
     const double inverse = extent > 0 ? steps / extent : 0.0;
-    step_ = float(extent / steps);
+    step_ = float(extent / steps + finite);
     uint32_t most = 0;
     for (int64_t i = 0; i < a.nall; i++, p += 4) {
       const double* x = a.x + 3 * i;
