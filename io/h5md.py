@@ -120,6 +120,7 @@ class Trajectory:
 
                     def build(file):
                         _build(file, names, sizes, results, precision, options, species, masses, periodic, author)
+                        file["particles"].attrs["atoms"] = total
 
                     image = new_file(build)
                     with h5py.File(image, "r") as file:
@@ -521,15 +522,12 @@ def _layout(path, growing) -> dict:
     """What append() needs to know of a file: groups, dtypes, chunks, and the order in which datasets grow."""
     with h5py.File(path, "r") as file:
         groups, dtypes, shapes, filters = [], {}, {}, {}
-        main = None
-        total = 0
+        total = int(file["particles"].attrs["atoms"])
         order = []
         for name, here in file["particles"].items():
             fields = [key for key, item in here.items() if key != "box" and isinstance(item, h5py.Group)]
             ids = here["id"][:]
-            whole = np.array_equal(ids, np.arange(len(ids)))
-            groups.append((name, fields, None if whole else ids, len(ids)))
-            total = max(total, int(ids.max(initial=-1)) + 1)
+            groups.append(Group(name, tuple(fields), None if len(ids) == total else ids))
             for field in fields:
                 dataset = here[f"{field}/value"]
                 dtypes[name, field], shapes[name, field] = dataset.dtype, dataset.shape[2:]
@@ -540,14 +538,10 @@ def _layout(path, growing) -> dict:
             order += [f"particles/{name}/box/{element}/value" for element in _BOXED]
     if not groups:
         raise TrajectoryError(f"{path}: has no particles")
-    first = groups[0][0]
+    first = groups[0].name
     main = f"particles/{first}/position/value"
     step, time = f"particles/{first}/position/step", f"particles/{first}/position/time"
     order = [step, time, *(key for key in order if key != main), main]
-    groups = [
-        Group(name, tuple(fields), np.arange(size) if ids is None and size < total else ids)
-        for name, fields, ids, size in groups
-    ]
     frames = growing.length(main)
     if any(growing.length(name) < frames for name in order):
         raise TrajectoryError(f"{path}: the datasets of the trajectory differ in length")

@@ -168,6 +168,20 @@ def test_groups(tmp_path, world):
     assert list(found.ids) == [3, 5, 17] and list(found.symbols) == ["Ni", "Al", "Al"]
 
 
+@pytest.mark.parametrize("members", [[0, 1, 2], [19], list(range(20))], ids=["first", "last", "all"])
+def test_only_a_part(tmp_path, world, members):
+    path = tmp_path / "t.h5"
+    with create(path, world, groups=(Group(fields=("position", "q6"), ids=members),)) as trajectory:
+        put(trajectory, 0)
+    with Trajectory.resume(path, world, 0) as trajectory:
+        put(trajectory, 1)
+    for k in range(2):
+        found = read_structure(path, k)
+        assert list(found.ids) == members
+        np.testing.assert_array_equal(found.positions, frame(k)[1]["positions"][members])
+        np.testing.assert_array_equal(found.arrays["q6"], frame(k)[1]["q6"][members])
+
+
 @pytest.mark.parametrize("n", [20, 5000])
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_resume_removes_what_came_later(tmp_path, world, n, compression):
