@@ -55,19 +55,16 @@ class Bricks:
                 raise ValueError(f"the cuts of axis {axis} must rise from 0 to 1")
             self.cuts.append(cut)
         self.coords = np.array(np.unravel_index(self.world.rank, tuple(grid)))
-        lo, hi = self.boxes()
-        self.lo, self.hi = lo[self.world.rank], hi[self.world.rank]
+        x, y, z = self.cuts
+        self._boxes = []
+        for end in (slice(None, -1), slice(1, None)):
+            sides = x[end][:, None, None], y[:, end][:, :, None], z[:, :, end]
+            self._boxes.append(np.stack([np.broadcast_to(side, tuple(grid)).ravel() for side in sides], axis=1))
+        self.lo, self.hi = (corner[self.world.rank] for corner in self._boxes)
 
     def boxes(self):
-        """Fractional bounds of every rank's brick: lo (P, 3), hi (P, 3)."""
-        x, y, z = self.cuts
-        shape = tuple(self.grid)
-
-        def corner(end):
-            sides = x[end][:, None, None], y[:, end][:, :, None], z[:, :, end]
-            return np.stack([np.broadcast_to(side, shape).ravel() for side in sides], axis=1)
-
-        return corner(slice(None, -1)), corner(slice(1, None))
+        """Fractional bounds of every rank's brick: lo (P, 3), hi (P, 3), not to be changed."""
+        return self._boxes
 
     def owners(self, s):
         """Rank (n,) int32 that owns each fractional position (n, 3); beyond a face of the cell: the edge brick."""

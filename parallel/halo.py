@@ -85,8 +85,8 @@ class Halo:
         targets, shifts = self._candidates(cutoff * np.linalg.norm(inverse, axis=0))
         lo, hi = self._open_boxes()
         self._rows, counts = _halo.select_rows(
-            positions, n, np.ascontiguousarray(origin, float), inverse, lo[targets] - shifts, hi[targets] - shifts,
-            cutoff * (1 + 1e-12) + 1e-9,
+            positions, n, np.ascontiguousarray(origin, float), inverse, np.array([lo[me], hi[me]]), lo[targets] - shifts,
+            hi[targets] - shifts, cutoff * (1 + 1e-12) + 1e-9,
         )  # fmt: skip
         self.nlocal, self.cutoff = n, cutoff
         self._offsets = offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -136,9 +136,7 @@ class Halo:
         """Every brick's fractional bounds, infinite at the open faces of the cell."""
         lo, hi = self.bricks.boxes()
         open_axes = ~self.bricks.periodic
-        lo[(lo == 0.0) & open_axes] = -np.inf
-        hi[(hi == 1.0) & open_axes] = np.inf
-        return lo, hi
+        return np.where((lo == 0.0) & open_axes, -np.inf, lo), np.where((hi == 1.0) & open_axes, np.inf, hi)
 
     def _candidates(self, reach):
         """(rank, image) pairs that may need rows of this rank: targets (t,), shifts (t, 3), sorted by rank, then shift.

@@ -24,6 +24,7 @@ class Mailbox:
         members = self._node.allgather(world.rank)
         self.ranks = {rank: place for place, rank in enumerate(members)} if len(members) > 1 else {}
         self.me = world.rank
+        self._spins = 0 if world.node_ranks * world.threads > world.node_cores else 4096  # to waste no core of another
         self.capacity = 0  # bytes of a half
         self.sequence = 0
         self.generation = 0  # of the memory: arrays of an earlier one must not be touched
@@ -81,5 +82,5 @@ class Mailbox:
     def wait(self, ranks: list[int]) -> None:
         """Returns when those ranks have published the present exchange. Signals are seen while waiting."""
         counters = [self._counters[rank] for rank in ranks]
-        while not _halo.wait_for(counters, self.sequence, 0.05):
+        while not _halo.wait_for(counters, self.sequence, self._spins, 0.05):
             pass

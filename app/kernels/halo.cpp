@@ -70,10 +70,24 @@ struct Corner {
     }
 };
 
-// Which rows come within `cutoff` of each target box (fractional, infinite at open faces)?
+// The entries k of [0, count) whose value v(k) lies in [a, b], by a loop without branches.
+template <class Value, class Entry>
+int64_t filter(int64_t count, double a, double b, Value value, Entry entry, int32_t* out) {
+    int64_t kept = 0;
+    for (int64_t k = 0; k < count; ++k) {
+        const double v = value(k);
+        out[kept] = entry(k);
+        kept += (v >= a) & (v <= b);
+    }
+    return kept;
+}
+
+// Which rows come within `cutoff` of each target box (fractional, infinite at open faces)? The rows lie in the box
+// `home`, which no target overlaps.
 // Returns (rows int32, counts int64): the rows of target 0 in ascending order, then those of target 1, ...
 py::tuple select_rows(const dense<double>& positions, int64_t n, const dense<double>& origin, const dense<double>& inverse,
-                 const dense<double>& lo, const dense<double>& hi, double cutoff) {
+                      const dense<double>& home, const dense<double>& lo, const dense<double>& hi, double cutoff) {
+    require(home.size() == 6, "home must be (2, 3)");
     require(positions.ndim() == 2 && positions.shape(1) == 3 && positions.shape(0) >= n && n >= 0,
             "positions must be (n, 3) float64");
     require(n <= std::numeric_limits<int32_t>::max(), "more rows than a 32-bit index holds");
@@ -87,12 +101,13 @@ py::tuple select_rows(const dense<double>& positions, int64_t n, const dense<dou
     {
         py::gil_scoped_release release;
         // Columns of the inverse are the reciprocal vectors: 1 / |column| is the height of the cell along its normal.
-        double height[3], normal[3][3], reach[3];
+        double height[3], normal[3][3], reach[3], inner[3], outer[3];
         for (int d = 0; d < 3; ++d) {
             const double *m = frame.inverse, norm = std::sqrt(m[d] * m[d] + m[3 + d] * m[3 + d] + m[6 + d] * m[6 + d]);
             height[d] = 1.0 / norm;
             for (int k = 0; k < 3; ++k) normal[d][k] = m[3 * k + d] / norm;
             reach[d] = cutoff * norm;
+            inner[d] = home.data()[d] + reach[d], outer[d] = home.data()[3 + d] - reach[d];
         }
         Corner corner;
         corner.orthogonal = true;
@@ -102,11 +117,25 @@ py::tuple select_rows(const dense<double>& positions, int64_t n, const dense<dou
             if (std::abs(corner.c[d]) > 1e-12) corner.orthogonal = false;
         }
         const double cutoff2 = cutoff * cutoff;
-        // One pass turns the rows to fractional coordinates; the targets then walk a list that shrinks axis by axis,
-        // because consecutive targets (sorted by brick, then image) share their extent along the first axes.
-        std::vector<double> s(3 * n);
-        for (int64_t i = 0; i < n; ++i) frame.fractional(x + 3 * i, &s[3 * i]);
-        std::vector<int32_t> level[3];
+        // One pass turns the rows to fractional coordinates and keeps those near a face of home; only they can matter.
+        std::vector<int32_t> shell_rows(n + 1), level[3];
+        std::vector<double> coordinates(3 * (n + 1));
+        int32_t* shell = shell_rows.data();
+        double* s[3] = {&coordinates[0], &coordinates[n + 1], &coordinates[2 * (n + 1)]};
+        int64_t m = 0;
+        for (int64_t i = 0; i < n; ++i) {
+            double v[3];
+            frame.fractional(x + 3 * i, v);
+            bool near = false;
+            for (int d = 0; d < 3; ++d) {
+                s[d][m] = v[d];
+                near |= (v[d] < inner[d]) | (v[d] > outer[d]);
+            }
+            shell[m] = int32_t(i);
+            m += near;
+        }
+        // The targets walk a list that shrinks axis by axis, because consecutive targets (sorted by brick, then image)
+        // share their extent along the first axes.
         std::vector<double> bounds[3];
         for (int64_t t = 0; t < targets; ++t) {
             bool fresh = t == 0;
@@ -116,34 +145,29 @@ py::tuple select_rows(const dense<double>& positions, int64_t n, const dense<dou
                 fresh = true;
                 bounds[d] = {a, b};
                 auto& out = level[d];
-                const int64_t size = d == 0 ? n : int64_t(level[d - 1].size());
-                out.resize(size);
-                int64_t count = 0;
+                const double* along = s[d];
                 if (d == 0) {
-                    for (int64_t i = 0; i < n; ++i) {
-                        out[count] = int32_t(i);
-                        count += (s[3 * i] >= a) & (s[3 * i] <= b);
-                    }
+                    out.resize(m + 1);
+                    auto value = [=](int64_t k) { return along[k]; };
+                    out.resize(filter(m, a, b, value, [](int64_t k) { return int32_t(k); }, out.data()));
                 } else {
                     const int32_t* in = level[d - 1].data();
-                    for (int64_t k = 0; k < size; ++k) {
-                        const double v = s[3 * int64_t(in[k]) + d];
-                        out[count] = in[k];
-                        count += (v >= a) & (v <= b);
-                    }
+                    const int64_t size = int64_t(level[d - 1].size());
+                    out.resize(size + 1);
+                    auto value = [=](int64_t k) { return along[in[k]]; };
+                    out.resize(filter(size, a, b, value, [=](int64_t k) { return in[k]; }, out.data()));
                 }
-                out.resize(count);
             }
             auto& rows = found[t];
             rows.reserve(level[2].size());
             for (const int32_t i : level[2]) {
                 double e[3], g[3];
                 for (int d = 0; d < 3; ++d) {
-                    const double v = s[3 * int64_t(i) + d], below = lower[3 * t + d] - v, above = v - upper[3 * t + d];
+                    const double v = s[d][i], below = lower[3 * t + d] - v, above = v - upper[3 * t + d];
                     g[d] = above > 0.0 ? 1.0 : -1.0;
                     e[d] = std::max(0.0, std::max(below, above)) * height[d];
                 }
-                if (corner.distance2(e, g) <= cutoff2) rows.push_back(i);
+                if (corner.distance2(e, g) <= cutoff2) rows.push_back(shell[i]);
             }
         }
     }
@@ -327,8 +351,8 @@ void publish(dense<uint64_t> counter, uint64_t value) {
     __atomic_store_n(counter.mutable_data(), value, __ATOMIC_RELEASE);
 }
 
-// Waits until every counter has reached `value`: spins first, then yields the core. False after `seconds`.
-bool wait_for(const std::vector<dense<uint64_t>>& counters, uint64_t value, double seconds) {
+// Waits until every counter has reached `value`: spins `spins` times first, then yields the core. False after `seconds`.
+bool wait_for(const std::vector<dense<uint64_t>>& counters, uint64_t value, int64_t spins, double seconds) {
     std::vector<const uint64_t*> where;
     for (const auto& counter : counters) {
         require(counter.size() == 1, "a counter is one uint64");
@@ -339,7 +363,7 @@ bool wait_for(const std::vector<dense<uint64_t>>& counters, uint64_t value, doub
     int64_t turns = 0;
     for (const uint64_t* counter : where) {
         while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
-            if (++turns < 4096) {
+            if (++turns < spins) {
 #if defined(__x86_64__) || defined(__i386__)
                 __builtin_ia32_pause();
 #endif
@@ -449,7 +473,7 @@ py::tuple wrap(dense<double> positions, dense<int32_t> images, const dense<doubl
 PYBIND11_MODULE(_halo, m) {
     m.doc() = "Row selection, packing and wrapping for the domain decomposition.";
     m.def("select_rows", &select_rows, py::arg("positions").noconvert(), py::arg("n"), py::arg("origin").noconvert(),
-          py::arg("inverse").noconvert(), py::arg("lo").noconvert(), py::arg("hi").noconvert(), py::arg("cutoff"));
+          py::arg("inverse").noconvert(), py::arg("home").noconvert(), py::arg("lo").noconvert(), py::arg("hi").noconvert(), py::arg("cutoff"));
     m.def("pack_positions", &pack_positions, py::arg("positions").noconvert(), py::arg("rows").noconvert(),
           py::arg("offsets").noconvert(), py::arg("shifts").noconvert(), py::arg("first"), py::arg("last"),
           py::arg("out").noconvert(), py::arg("out_first"), py::arg("past_caches") = false);
@@ -459,7 +483,8 @@ PYBIND11_MODULE(_halo, m) {
     m.def("add_rows", &add_rows, py::arg("array").noconvert(), py::arg("rows").noconvert(), py::arg("first"),
           py::arg("count"), py::arg("values").noconvert(), py::arg("values_first"));
     m.def("publish", &publish, py::arg("counter").noconvert(), py::arg("value"));
-    m.def("wait_for", &wait_for, py::arg("counters").noconvert(), py::arg("value"), py::arg("seconds"));
+    m.def("wait_for", &wait_for, py::arg("counters").noconvert(), py::arg("value"), py::arg("spins"),
+          py::arg("seconds"));
     m.def("owners", &owners, py::arg("s").noconvert(), py::arg("cx").noconvert(), py::arg("cy").noconvert(),
           py::arg("cz").noconvert());
     m.def("wrap", &wrap, py::arg("positions").noconvert(), py::arg("images").noconvert(), py::arg("matrix").noconvert(),
