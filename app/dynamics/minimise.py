@@ -20,12 +20,12 @@ _PREFIX = "minimise."
 class Minimum:
     """Where a minimisation stands or ended.
 
-    steps, evaluations: counts; energy: E_pot, eV; enthalpy: E_pot + P V (+ work of a deviatoric target), eV;
+    iterations, evaluations: counts; energy: E_pot, eV; enthalpy: E_pot + P V (+ work of a deviatoric target), eV;
     force: the largest |f| of a mobile atom, eV/Å; stress: the largest deviation of a free component of the pressure
     tensor from its target, GPa (0 in a fixed cell); converged; reason: a few words.
     """
 
-    steps: int
+    iterations: int
     evaluations: int
     energy: float
     enthalpy: float
@@ -39,7 +39,7 @@ class Minimum:
         verb = "converged" if self.converged else f"stopped ({self.reason})"
         stress = f", stress error {self.stress:.3g} GPa" if self.stress else ""
         return (
-            f"{verb} after {self.steps} steps, {self.evaluations} evaluations: energy {self.energy:.10g} eV, "
+            f"{verb} after {self.iterations} iterations, {self.evaluations} evaluations: energy {self.energy:.10g} eV, "
             f"largest force {self.force:.3g} eV/Å{stress}"
         )
 
@@ -52,17 +52,17 @@ def minimise(
     cell=None,
     pressure=0.0,
     stress_tolerance: float = 1e-2,
-    max_steps: int = 10_000,
+    max_iterations: int = 10_000,
     max_step: float = 0.2,
     memory: int = 6,
-    report: Callable[[int, float, float, float], object] | None = None,
+    report: Callable[[Minimum], object] | None = None,
 ) -> Minimum:
     """Moves the mobile atoms, and the cell where asked, to a minimum. Velocities are not touched. Collective.
 
     force_tolerance: eV/Å, of the largest force; stress_tolerance: GPa, of the largest component;
     cell: None (fixed) or what CellModes takes; pressure: GPa, a number or (6,) xx, yy, zz, yz, xz, xy;
     max_step: Å that an atom may move in an iteration; memory: pairs that L-BFGS remembers;
-    report: called after every step with step, enthalpy (eV), largest force and stress error.
+    report: called after every iteration with where it stands.
     Raises ValueError where the first energy is not finite.
     """
     if method not in _METHODS:
@@ -73,7 +73,7 @@ def minimise(
         surface.evaluate()
         if not np.isfinite(surface.enthalpy):
             raise ValueError(f"the energy of the structure to be minimised is not finite ({surface.energy} eV)")
-        return _METHODS[method](surface, int(max_steps), int(memory), report or (lambda *numbers: None))
+        return _METHODS[method](surface, int(max_iterations), int(memory), report or (lambda at: None))
     finally:
         surface.close()
 
@@ -243,12 +243,12 @@ class _Surface:
         self.strain, self.deformation = np.zeros(6), np.eye(3)
         self.evaluate()
 
-    def at(self, steps, reason="") -> Minimum:
+    def at(self, iterations, reason="") -> Minimum:
         numbers = (self.energy, self.enthalpy, self.force, self.stress)
-        return Minimum(steps, self.evaluations, *numbers, bool(reason) and self.converged, reason)
+        return Minimum(iterations, self.evaluations, *numbers, bool(reason) and self.converged, reason)
 
 
-def _lbfgs(surface: _Surface, max_steps, memory, report) -> Minimum:
+def _lbfgs(surface: _Surface, max_iterations, memory, report) -> Minimum:
     """Limited-memory BFGS: Nocedal, Math. Comput. 35, 773 (1980), on the products of its vectors alone, as Chen, Wang,
     Zhou, NIPS 27 (2014), so that a step needs few reductions. Steps are accepted by the approximate Wolfe conditions of
     Hager, Zhang, SIAM J. Optim. 16, 170 (2005), which still hold where the energy has no digits left.
@@ -269,7 +269,7 @@ def _lbfgs(surface: _Surface, max_steps, memory, report) -> Minimum:
 
     products("gradient")
     g = place["gradient"]
-    for done in range(max_steps):
+    for done in range(max_iterations):
         if surface.converged:
             return surface.at(done, "converged")
         if surface.settled():
@@ -320,8 +320,8 @@ def _lbfgs(surface: _Surface, max_steps, memory, report) -> Minimum:
         sy, yy = gram[place[slot[0]], place[slot[1]]], gram[place[slot[1]], place[slot[1]]]
         if sy > 1e-10 * (yy * gram[place[slot[0]], place[slot[0]]]) ** 0.5:
             used.append(slot)
-        report(done + 1, surface.enthalpy, surface.force, surface.stress)
-    return surface.at(max_steps, "converged" if surface.converged else "the largest number of steps")
+        report(surface.at(done + 1))
+    return surface.at(max_iterations, "converged" if surface.converged else "the largest number of iterations")
 
 
 def _line_search(surface, step, slope) -> float | None:
@@ -357,7 +357,7 @@ def _line_search(surface, step, slope) -> float | None:
     return None
 
 
-def _fire(surface: _Surface, max_steps, memory, report) -> Minimum:
+def _fire(surface: _Surface, max_iterations, memory, report) -> Minimum:
     """FIRE 2.0: Bitzek, Koskinen, Gähler, Moseler, Gumbsch, Phys. Rev. Lett. 97, 170201 (2006); Guénolé, Nöhring, Vaid,
     Houllé, Xie, Prakash, Bitzek, Comput. Mater. Sci. 175, 109584 (2020). Semi-implicit Euler with unit masses.
     """
@@ -365,7 +365,7 @@ def _fire(surface: _Surface, max_steps, memory, report) -> Minimum:
     surface.vector("velocity")
     time, longest, shortest, mix, uphill, downhill = 0.1, 1.0, 0.002, 0.25, 0, 0
     power, speed2, slope2 = 0.0, 0.0, None
-    for done in range(max_steps):
+    for done in range(max_iterations):
         if surface.converged:
             return surface.at(done, "converged")
         if surface.settled():
@@ -399,8 +399,8 @@ def _fire(surface: _Surface, max_steps, memory, report) -> Minimum:
         if not np.isfinite(surface.enthalpy):
             raise ValueError("the energy became infinite during minimisation: take a smaller max_step")
         power, speed2, slope2 = -float(products[0]), float(products[1]), float(products[2])
-        report(done + 1, surface.enthalpy, surface.force, surface.stress)
-    return surface.at(max_steps, "converged" if surface.converged else "the largest number of steps")
+        report(surface.at(done + 1))
+    return surface.at(max_iterations, "converged" if surface.converged else "the largest number of iterations")
 
 
 _METHODS = {"lbfgs": _lbfgs, "fire": _fire}

@@ -127,10 +127,11 @@ def test_frozen_atoms_stay(world):
 
 def test_limits_and_mistakes(world):
     system = rattled(world)
-    steps = []
-    found = minimise(system, max_steps=3, report=lambda *numbers: steps.append(numbers))
-    assert not found.converged and found.steps == 3 and "number of steps" in found.reason
-    assert [s[0] for s in steps] == [1, 2, 3] and steps[0][1] > steps[2][1] == found.enthalpy
+    reports = []
+    found = minimise(system, max_iterations=3, report=reports.append)
+    assert not found.converged and found.iterations == 3 and "number of iterations" in found.reason
+    assert [at.iterations for at in reports] == [1, 2, 3]
+    assert reports[0].enthalpy > reports[2].enthalpy == found.enthalpy
     with pytest.raises(ValueError, match="lbfgs"):
         minimise(system, method="newton")
     system.atoms.positions[1] = system.atoms.positions[0]
@@ -143,7 +144,7 @@ def test_it_ends_at_the_floor_of_rounding(world):
     """A tolerance that arithmetic cannot meet ends the search with a word, at the minimum."""
     for method in ("lbfgs", "fire"):
         system = rattled(world, constant=5.3)
-        found = minimise(system, method=method, force_tolerance=0.0, max_steps=400)
+        found = minimise(system, method=method, force_tolerance=0.0, max_iterations=400)
         assert found.force < 1e-11
         assert np.isclose(found.energy / system.total, lattice_energy(5.3), rtol=1e-12)
 
@@ -153,5 +154,5 @@ def test_a_bad_start_is_survived(world):
     for method in ("lbfgs", "fire"):
         system = rattled(world, amplitude=0.6, cells=2, seed=9)
         start = system.potential_energy()
-        found = minimise(system, method=method, force_tolerance=1e-5, max_steps=3000)
+        found = minimise(system, method=method, force_tolerance=1e-5, max_iterations=3000)
         assert found.converged and found.energy < start and np.isfinite(found.energy)
