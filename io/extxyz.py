@@ -4,48 +4,48 @@ Format: https://github.com/libAtoms/extxyz. The comment line is parsed by ASE (a
 Positions in Å; a column `velo` is in Å/ps, `velocities` and ASE's own `momenta` are in ASE's units.
 """
 
+from collections import deque
+
 import numpy as np
 from ase import units
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from ostwald.io.structures import Structure, StructureError, species_of
-from ostwald.io.table import format_table, parse_table
+from ostwald.io.table import LineReader, format_table, parse_table
 
 _ASE_VELOCITY = 1000 * units.fs  # Å/ps per ASE's unit of velocity
 
 
 def frames(path, index=None):
-    """The frames of a file; only frame `index` where given. StructureError names file and line."""
+    """The frames of a file, one in memory at a time; only frame `index` where given. StructureError names file, line."""
     from ostwald.io.structures import _opened
 
+    kept = deque(maxlen=-index if index is not None and index < 0 else 1)
     with _opened(path) as file:
-        data = file.read()
-    starts = list(_starts(data, path))
-    if index is not None:
-        starts = starts[index : index + 1 or None] if -len(starts) <= index < len(starts) else []
-    for offset, end, count, line in starts:
-        yield _structure(data[offset:end], count, line, path)
+        for number, frame in enumerate(_blocks(LineReader(file), path)):
+            if index is None or number == index:
+                yield _structure(*frame, path)
+                if index is not None:
+                    return
+            elif index < 0:
+                kept.append(frame)
+    if index is not None and index < 0 and len(kept) == -index:
+        yield _structure(*kept[0], path)
 
 
-def _starts(data, path):
-    """For each frame: where its comment line begins, where it ends, its atoms, the number of the comment line."""
-    from ostwald.io.table import line_offsets
-
-    lines = line_offsets(data)
-    at = 0
-    while at < len(lines) - 1:
-        text = data[lines[at] : lines[at + 1]].strip()
-        if not text and not data[lines[at] :].strip():
-            return
+def _blocks(lines, path):
+    """For each frame: its comment and atom lines, its atoms, the number of the comment line."""
+    while not lines.at_end():
+        text = lines.line()
+        start = lines.number
         try:
             count = int(text)
         except ValueError:
-            shown = text.decode(errors="replace")[:40]
-            raise StructureError(f"{path}, line {at + 1}: the number of atoms expected, not '{shown}'") from None
-        if at + 2 + count > len(lines) - 1:
-            raise StructureError(f"{path}, line {at + 1}: {count} atoms announced, but the file ends before")
-        yield int(lines[at + 1]), int(lines[at + 2 + count]), count, at + 2
-        at += 2 + count
+            raise StructureError(f"{path}, line {start}: the number of atoms expected, not '{text[:40]}'") from None
+        block = lines.lines(1 + count)
+        if block is None:
+            raise StructureError(f"{path}, line {start}: {count} atoms announced, but the file ends before")
+        yield block, count, start + 1
 
 
 def _structure(data, count, line, path):

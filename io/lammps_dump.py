@@ -6,7 +6,7 @@ Format: https://docs.lammps.org/dump.html. Units: metal.
 import numpy as np
 
 from ostwald.io.structures import Structure, StructureError, species_of
-from ostwald.io.table import format_table, parse_table
+from ostwald.io.table import LineReader, format_table, parse_table
 
 _INTEGERS = {"id", "type", "ix", "iy", "iz", "mol", "proc", "procp1"}
 _WORDS = {"element", "typelabel"}
@@ -23,7 +23,7 @@ def frames(path, index=None, species=None):
 
     kept = []
     with _opened(path) as file:
-        lines = _Lines(file, path)
+        lines = LineReader(file)
         number = -1
         while (frame := _frame(lines, path, species, skip=index is not None and 0 <= index != number + 1)) is not False:
             number += 1
@@ -38,61 +38,34 @@ def frames(path, index=None, species=None):
         yield kept[0]()
 
 
-class _Lines:
-    """Line by line, with the line number; the bulk of a frame is taken as one block."""
-
-    def __init__(self, file, path):
-        self.file, self.path, self.number = file, path, 0
-
-    def next(self) -> str:
-        self.number += 1
-        return self.file.readline().decode(errors="replace").strip()
-
-    def block(self, rows) -> bytes | None:
-        out = []
-        have = 0
-        while have < rows:
-            piece = self.file.readlines(1 << 24) if rows - have > 400_000 else None
-            if piece is None:
-                piece = [self.file.readline() for _ in range(rows - have)]
-            if len(piece) > rows - have:  # went beyond the frame: step back
-                back = sum(map(len, piece[rows - have :]))
-                self.file.seek(-back, 1)
-                piece = piece[: rows - have]
-            if not piece or not piece[-1].endswith(b"\n"):
-                return None
-            out.append(b"".join(piece))
-            have += len(piece)
-        self.number += rows
-        return b"".join(out)
-
-
 def _frame(lines, path, species, skip):
     """A function that makes the next frame's Structure; False at the end of the file."""
     info, count, matrix, origin, periodic = {}, None, None, None, np.ones(3, bool)
-    while line := lines.next():
+    while (line := lines.line()) is not None:
         at = lines.number
+        if not line and lines.at_end():
+            return False
         if not line.startswith("ITEM:"):
             raise StructureError(f"{path}, line {at}: 'ITEM: ...' expected, not '{line[:40]}'")
         item = line[5:].strip()
         try:
             if item == "TIMESTEP":
-                info["step"] = int(lines.next())
+                info["step"] = int(_next(lines))
             elif item == "TIME":
-                info["time"] = float(lines.next())
+                info["time"] = float(_next(lines))
             elif item == "UNITS":
-                info["units"] = lines.next()
+                info["units"] = _next(lines)
             elif item == "NUMBER OF ATOMS":
-                count = int(lines.next())
+                count = int(_next(lines))
             elif item.startswith("BOX BOUNDS"):
-                rows = [[float(word) for word in lines.next().split()] for _ in range(3)]
+                rows = [[float(word) for word in _next(lines).split()] for _ in range(3)]
                 matrix, origin, periodic = _box(item[10:].split(), rows)
             elif item.startswith("ATOMS"):
                 if count is None or matrix is None:
                     raise ValueError("ATOMS before NUMBER OF ATOMS and BOX BOUNDS")
                 first = lines.number + 1
-                block = lines.block(count)
-                if block is None:
+                block = lines.lines(count)
+                if block is None or (count and not block.endswith(b"\n")):
                     return False
                 if skip:
                     return lambda: None
@@ -101,12 +74,19 @@ def _frame(lines, path, species, skip):
             else:
                 raise ValueError(f"unknown item '{item[:40]}'")
         except (ValueError, IndexError) as error:
-            if not lines.file.peek(1):  # the file ends inside a header
+            if lines.at_end():  # the file ends inside a header
                 return False
             raise (
                 error if isinstance(error, StructureError) else StructureError(f"{path}, line {at}: {error}")
             ) from None
     return False
+
+
+def _next(lines) -> str:
+    line = lines.line()
+    if line is None:
+        raise ValueError("the file ends")
+    return line
 
 
 def _box(words, rows):

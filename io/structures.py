@@ -15,6 +15,7 @@ import gzip
 import os
 import re
 import sys
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -230,6 +231,8 @@ def iterate_structures(path, format: str | None = None, **options) -> Iterator[S
                 raise StructureError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
     except OSError as error:
         raise StructureError(f"{path}: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise StructureError(f"{path}: the compressed file is truncated or damaged") from error
     except StructureError:
         raise
     except ValueError as error:

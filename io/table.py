@@ -39,8 +39,48 @@ def format_table(columns) -> bytes:
     return _text.format_table(arrays)
 
 
-def line_offsets(data: bytes) -> np.ndarray:
-    """Where each line begins, and the end: line k (from 0) is data[offsets[k]:offsets[k + 1]]."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
-    offsets = np.concatenate(([0], ends))
-    return offsets if offsets[-1] == len(data) else np.append(offsets, len(data))
+class LineReader:
+    """Reads a file line by line or thousands of lines as one block, in pieces of 16 MiB. `number` is that of the last
+    line read, from 1."""
+
+    def __init__(self, file):
+        self.file = file
+        self.number = 0
+        self._piece, self._at = b"", 0
+
+    def line(self) -> str | None:
+        """The next line without blanks around it; None at the end of the file."""
+        block = self.lines(1)
+        return None if block is None else block.decode(errors="replace").strip()
+
+    def lines(self, rows: int) -> bytes | None:
+        """The next `rows` lines; None where the file ends before. The last line of a file may lack its line break."""
+        parts, need = [], rows
+        while need:
+            have = self._piece.count(b"\n", self._at)
+            if have >= need:
+                if need == 1:
+                    end = self._piece.index(b"\n", self._at) + 1
+                else:
+                    breaks = np.flatnonzero(np.frombuffer(self._piece, np.uint8)[self._at :] == 10)
+                    end = self._at + int(breaks[need - 1]) + 1
+                parts.append(self._piece[self._at : end])
+                self._at, need = end, 0
+                break
+            parts.append(self._piece[self._at :])
+            need -= have
+            self._piece, self._at = self.file.read(1 << 24), 0
+            if not self._piece:
+                if need == 1 and parts[-1] and not parts[-1].endswith(b"\n"):
+                    break
+                return None
+        self.number += rows
+        return b"".join(parts)
+
+    def at_end(self) -> bool:
+        """Whether nothing but blanks follows."""
+        while not self._piece[self._at :].strip():
+            self._piece, self._at = self.file.read(1 << 24), 0
+            if not self._piece:
+                return True
+        return False

@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 
+from ostwald.io import table
 from ostwald.io.structures import (
     Structure,
     StructureError,
@@ -316,6 +317,35 @@ def test_ase_formats_and_sniffing(tmp_path):
     with gzip.open(tmp_path / "d.lmp.gz", "wb") as file:
         file.write((tmp_path / "b").read_bytes())
     assert_same(s, read_structure(tmp_path / "d.lmp.gz"))
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.dump"])
+@pytest.mark.parametrize("size", [1, 7, 100, 5000])
+def test_files_larger_than_what_is_read_at_once(tmp_path, monkeypatch, name, size):
+    written = [make(seed=k, info={"step": k}) for k in range(3)]
+    write_structure(tmp_path / name, written)
+    read = table.LineReader.__init__
+
+    def small(self, file):
+        read(self, file)
+        self.file = type("Small", (), {"read": lambda _, n: file.read(min(n, size))})()
+
+    monkeypatch.setattr(table.LineReader, "__init__", small)
+    for a, b in zip(written, iterate_structures(tmp_path / name), strict=True):
+        assert_same(a, b)
+    assert_same(written[2], read_structure(tmp_path / name))
+    text = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(text.rstrip(b"\n"))  # without the last line break
+    complete = list(iterate_structures(tmp_path / name))
+    assert len(complete) == (3 if name == "a.xyz" else 2)
+
+
+def test_damaged_gzip(tmp_path):
+    write_structure(tmp_path / "a.xyz.gz", make(n=500))
+    good = (tmp_path / "a.xyz.gz").read_bytes()
+    (tmp_path / "a.xyz.gz").write_bytes(good[: len(good) // 2])
+    with pytest.raises(StructureError, match=r"a\.xyz\.gz: the compressed file is truncated"):
+        read_structure(tmp_path / "a.xyz.gz")
 
 
 def test_with_species():
