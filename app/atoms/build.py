@@ -309,15 +309,16 @@ def build_lattice(
 
     sites = len(kinds)
     total = sites * cells[0] * cells[1] * cells[2]
-    ids = np.arange(*share_of(world, total), dtype=np.int64)
-    cell, site = np.divmod(ids, sites)
-    index = np.stack(np.unravel_index(cell, cells), axis=1) if len(ids) else np.zeros((0, 3))
+    low, high = share_of(world, total)
+    first, last = low // sites, -(-high // sites)  # the cells that hold these ids; the outer ones perhaps in part
+    index = np.stack(np.unravel_index(np.arange(first, last), cells), axis=1)
     origin = np.array(origin, float)
-    positions = (fractions[site] + index) @ matrix + origin
+    positions = ((index @ matrix + origin)[:, None] + fractions @ matrix).reshape(-1, 3)
+    own = slice(low - first * sites, high - first * sites)
     return Share(
-        positions=positions,
-        ids=ids,
-        types=type_of_site[site],
+        positions=np.ascontiguousarray(positions[own]),
+        ids=np.arange(low, high, dtype=np.int64),
+        types=np.tile(type_of_site, last - first)[own].copy(),
         matrix=matrix * np.array(cells)[:, None],
         origin=origin,
         periodic=np.broadcast_to(np.asarray(periodic, bool), 3).copy(),

@@ -266,3 +266,42 @@ def test_numbers_for_people():
 
 def test_frame_without_atoms():
     assert len(picture.labels_of(SimpleNamespace(positions=np.zeros((0, 3))))) == 0
+
+
+def test_report_of_a_run_directory(tmp_path):
+    """What the writers of a run leave is what the page shows; the least solid of the frames is among the pictures."""
+    from ostwald.io.h5md import Group, Result, Trajectory
+    from ostwald.io.rundirectory import RunDirectory
+    from ostwald.io.timeseries import TimeSeries
+
+    world, rows, first = World(), series(), frame()
+    text = RUN_FILE.replace('"Freezing', '"A directory:')
+    with RunDirectory.create(tmp_path / "run", world, text) as directory:
+        extra = {name: "" for name in rows if name.endswith("_fraction")}
+        whole = dict(pressure=np.array([0.5, -0.5, -0.0375, 0, 0, 0]), cell=first.matrix, kinetic_energy=1.0)
+        names = (*extra, *"step time temperature potential_energy conserved enthalpy density".split())
+        names += ("atom_steps_per_second",)
+        with TimeSeries.create(directory.series_file, world, extra) as file:
+            for k in range(len(rows["time"])):
+                file.append(**{name: rows[name][k] for name in names}, **whole)
+        n = len(first)
+        given = dict(ids=np.arange(n), types=first.types, species=("Ni",), total=n)
+        group = Group(fields=("position", "structure"))
+        labels = np.full(n, structure.FCC, np.int8)
+        with Trajectory.create(
+            directory.trajectory_file, world, **given, groups=(group,), results={"structure": Result((), None, "int8")}
+        ) as file:
+            for step, time in ((0, 0.0), (1000, 2.0), (3000, 6.0), (5000, 10.0)):
+                file.append(step, time, first.matrix, first.origin, np.arange(n), first.positions, structure=labels)
+        directory.write_json(directory.timing_file, timing())
+    target = report.write_report(tmp_path / "run")
+    assert target == tmp_path / "run" / "report.html"
+    shown = " ".join(Page(target.read_text()).text)
+    assert "A directory: <nickel> & more" in shown and "5.00 → 95.0" in shown and "−0.013" in shown
+    pictures = re.findall(r"<figcaption>([^<]*), step (\d+)</figcaption>", target.read_text())
+    assert pictures == [("start", "0"), ("10.00 ps", "5000")]  # the least solid moment is the start here
+    run = report.read_run(tmp_path / "run")
+    run.series["solid_fraction"][60] = 0.01  # at 6 ps
+    assert report._chosen(tmp_path / "run" / "trajectory.h5", run.series) == [0, 2, 3]
+    other = report.write_report(tmp_path / "run", tmp_path / "page.html")
+    assert other.read_text() == target.read_text()
