@@ -63,11 +63,16 @@ class Run:
     def has(self, *names):
         return len(self.series.get("time", ())) > 0 and all(name in self.series for name in names)
 
-    def rows_of_last_stage(self):
-        """Rows of the series from the last stage that the run reached."""
-        ends = [s.end for s in self.stages if s.end is not None]
-        begun = [end for end in ends[:-1] if end < self.time[-1] - 1e-9]
-        return self.time >= (begun[-1] if begun else 0.0) - 1e-9
+    def last_stage(self):
+        """(name, rows of the series (rows,) bool) of the last stage that the run reached."""
+        begin, name = None, "run"
+        for stage in self.stages:
+            name = stage.name
+            if stage.end is None or stage.end >= self.time[-1] - 1e-9:
+                break
+            begin = stage.end
+        rows = self.time >= 0 if begin is None else self.time > begin + 1e-9  # a row at the border is of the one before
+        return (name, rows) if rows.any() else (name, np.ones(len(rows), bool))
 
 
 def read_run(directory) -> Run:
@@ -249,10 +254,10 @@ def _figures(run) -> list[tuple[str, str, str]]:
         found.append((title, svg, caption))
 
     if run.has("solid_fraction"):
-        names = [name for name in LABELS if f"{name}_fraction" in s and np.nanmax(s[f"{name}_fraction"]) > 0.002]
+        names = [name for name in LABELS[1:] if f"{name}_fraction" in s and np.nanmax(s[f"{name}_fraction"]) > 0.002]
         areas = [(name, picture.COLOURS[name], s[f"{name}_fraction"]) for name in names]
         how = run.settings.get("analysis", {})
-        if how.get("method") == "q6":
+        if how.get("method", "q6") == "q6":
             caption = f"Line: atoms with q̄₆ above {how.get('threshold', SOLID):g}. Areas: adaptive CNA, stacked."
         else:
             caption = "Solid: fcc, hcp or bcc by adaptive common neighbour analysis."
@@ -402,14 +407,16 @@ def _tiles(run) -> list[tuple[str, str, str]]:
             low = solid[np.argmin(solid) :][0]
             tiles.append((f"{_number(100 * low, 3)} → {_number(100 * solid[-1], 3)}", "%", "solid: least → end"))
     if run.has("enthalpy") and run.atoms:
-        rows = run.rows_of_last_stage()
-        change = (s["enthalpy"][rows][-1] - s["enthalpy"][rows][0]) / run.atoms
-        name = run.stages[-1].name if run.stages else "run"
-        tiles.append((_number(1e3 * change, 3), "meV/atom", f"enthalpy change, {escape(name)}"))
+        name, rows = run.last_stage()
+        time, enthalpy = run.time[rows], s["enthalpy"][rows] / run.atoms
+        part = np.floor(20 * (time - time[0]) / max(time[-1] - time[0], 1e-12))
+        if (part == 1).any():  # the first twentieth is left to thermostat and barostat
+            change = 1e3 * (enthalpy[part >= 19].mean() - enthalpy[part == 1].mean())
+            what = f"enthalpy, last twentieth of {escape(name)} less its second"
+            tiles.append((_number(change, 3), "meV/atom", what))
     if run.has("temperature"):
-        rows = run.rows_of_last_stage()
+        name, rows = run.last_stage()
         half = np.flatnonzero(rows)[np.count_nonzero(rows) // 2 :]
-        name = run.stages[-1].name if run.stages else "run"
         for quantity, unit, places in (("temperature", "K", 1), ("pressure", "GPa", 3), ("density", "g/cm³", 4)):
             if quantity in s:
                 value = f"{float(np.mean(s[quantity][half])):.{places}f}".replace("-", "−")

@@ -234,10 +234,15 @@ def test_numbers_of_the_page(tmp_path):
     run = run_of(tmp_path)
     tiles = {what: (value, unit) for value, unit, what in report._tiles(run)}
     assert tiles["solid: least → end"] == ("5.00 → 95.0", "%")
-    assert tiles["enthalpy change, grow"] == ("−90.0", "meV/atom")
+    change = tiles["enthalpy, last twentieth of grow less its second"]
+    assert change[1] == "meV/atom" and float(change[0].replace("−", "-")) == pytest.approx(-90 * 0.9, rel=0.02)
     assert tiles["mean pressure, second half of grow"][0] == "−0.013"
     assert tiles["wall time, 2 ranks"][0] == "1 h 2 min"
     assert tiles["simulated time"] == ("10.00", "ps")
+    early = run_of(tmp_path, series={name: values[:35] for name, values in series().items()})  # until 3.4 ps
+    assert early.last_stage()[0] == "melt" and early.last_stage()[1].all()
+    name, rows = run.last_stage()
+    assert name == "grow" and np.array_equal(rows, run.time > 4 + 1e-9)
     # Each stage starts at zero; the jump of 1 eV/atom between them is no drift.
     assert np.abs(report._drift(run)).max() == pytest.approx(1344 * 0.006, rel=0.05)
 
