@@ -130,12 +130,17 @@ class System:
             atoms.take(moving, order)
             count = int(world.allreduce(atoms.n))
             if count != self.total:
-                raise CollectiveError(f"{self.total - count} of {self.total} atoms were lost in migration")
+                self._name_the_lost(count)
         self.builds += 1
         self._connect()
         self.reference = self._kept(atoms.positions[: atoms.n])
         self.reference_matrix = cell.matrix.copy()
         self.reference_origin = cell.origin.copy()
+
+    def _name_the_lost(self, count):
+        present = np.concatenate(self.world.allgather(self.atoms.ids[: self.atoms.n]))
+        lost = np.setdiff1d(np.arange(self.total), present)
+        raise CollectiveError(f"{self.total - count} of {self.total} atoms were lost, the first has id {lost[0]}")
 
     def _kept(self, positions):
         if len(self.reference) == len(positions):

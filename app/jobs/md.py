@@ -20,6 +20,7 @@ from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
+from ostwald.parallel import CollectiveError
 
 EXIT_RESUME = 85
 STOP_EVERY = 10
@@ -136,7 +137,10 @@ class MolecularDynamics:
             row = row or analyse
             with timers("integrate"):
                 integrator.first_half(system, self.step)
-            system.update()
+            try:
+                system.update()
+            except (CollectiveError, ValueError) as error:
+                raise type(error)(f"step {step}: {error}") from error
             self.computed = [row, row or integrator.needs_virial, frame]
             self._compute(*self.computed)
             with timers("integrate"):
