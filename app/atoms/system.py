@@ -298,9 +298,11 @@ class System:
         atoms.extra = {name[6:]: np.ascontiguousarray(a) for name, a in arrays.items() if name.startswith("extra:")}
         atoms.group_names = list(meta["group_names"])
         cell = Cell(meta["matrix"], meta["origin"], meta["periodic"])
+        chosen = options.get("grid") is not None
         if exact:
             options.update(grid=meta["grid"], cuts=[np.array(c) for c in meta["cuts"]])
         system = cls(world, cell, atoms, potential, **options)
+        system.bricks.fixed_grid = chosen
         if system.total != meta["total"]:
             raise CollectiveError(f"the checkpoint holds {system.total} atoms but says {meta['total']}")
         system.builds, system.dangerous = meta["builds"], meta["dangerous"]
