@@ -294,6 +294,10 @@ class MolecularDynamics:
         world, system = self.world, self.system
         begun = time.monotonic()
         with world.timers("output"):
+            # first, so that no checkpoint on the disk is ever ahead of what it says was written
+            self.series.sync()
+            if self.trajectory:
+                self.trajectory.file.sync()
             arrays, meta = system.checkpoint()
             integrator = {}
             if self.integrator is not None and self.stage < len(self.steps):
