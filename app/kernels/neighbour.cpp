@@ -65,7 +65,9 @@ struct Bins {
   int count[3];
   int64_t total;
 
-  Bins(const double* x, int64_t n, double wanted) {
+  // wanted: shortest edges, Å
+  Bins(const double* x, int64_t n, double wanted_x, double wanted_yz) {
+    double wanted[3] = {wanted_x, wanted_yz, wanted_yz};
     double hi[3];
     for (int d = 0; d < 3; d++) lo[d] = std::numeric_limits<double>::infinity(), hi[d] = -lo[d];
     for (int64_t i = 0; i < n; i++)
@@ -80,15 +82,16 @@ struct Bins {
         if (!std::isfinite(x[k])) throw std::invalid_argument("position of row " + std::to_string(k / 3) + " is not finite");
     const double most = 4.0 * double(n) + 64;  // a sparse box gets larger bins
     for (int d = 0; d < 3; d++) extent[d] = n > 0 ? hi[d] - lo[d] : 0.0;
-    for (;; wanted *= 1.25) {
+    for (;;) {
       double product = 1;
-      for (int d = 0; d < 3; d++) product *= std::max(1.0, std::floor(extent[d] / wanted));
+      for (int d = 0; d < 3; d++) product *= std::max(1.0, std::floor(extent[d] / wanted[d]));
       if (product <= most) break;
+      for (double& w : wanted) w *= 1.25;
     }
     total = 1;
     for (int d = 0; d < 3; d++) {
-      count[d] = int(std::max(1.0, std::floor(extent[d] / wanted)));
-      edge[d] = count[d] > 1 ? extent[d] / count[d] : std::max(extent[d], wanted);
+      count[d] = int(std::max(1.0, std::floor(extent[d] / wanted[d])));
+      edge[d] = count[d] > 1 ? extent[d] / count[d] : std::max(extent[d], wanted[d]);
       inverse[d] = 1.0 / edge[d];
       total *= count[d];
     }
@@ -158,15 +161,34 @@ void sort_rows(const Bins& bins, const double* x, int64_t nlocal, int64_t nall, 
   s.place = std::move(bin);
 }
 
-struct Range {
-  int32_t begin, end;
+// All rows that may be neighbours of the atoms of one bin, side by side.
+template <class T> struct Candidates {
+  Buffer<T> x, y, z;
+  Buffer<int32_t> row;
+  int count = 0;
+
+  OSTWALD_INLINE void append(const Sorted<T>& s, int32_t begin, int32_t end) {
+    if (begin == end) return;
+    const size_t room = size_t(count + (end - begin) + pad);
+    if (room > row.capacity()) x.reserve(2 * room), y.reserve(2 * room), z.reserve(2 * room), row.reserve(2 * room);
+    for (int32_t k = begin; k < end; k += lanes<T>) {
+      const size_t to = size_t(count + (k - begin));
+      store(x.data() + to, load(s.x.data() + k));
+      store(y.data() + to, load(s.y.data() + k));
+      store(z.data() + to, load(s.z.data() + k));
+      const index_vec<T> rows = load_index<T>(s.order.data() + k);
+      std::memcpy(row.data() + to, &rows, sizeof rows);
+    }
+    count += end - begin;
+  }
 };
 
 template <class T> class Search {
  public:
   Search(const double* positions, int64_t nlocal, int64_t nall, double cutoff, bool half)
-      : x_(positions), nlocal_(nlocal), cutoff2_(cutoff * cutoff), half_(half), bins_(positions, nall, 0.5 * cutoff),
+      : x_(positions), nlocal_(nlocal), cutoff2_(cutoff * cutoff), half_(half), bins_(positions, nall, 0.5 * cutoff, cutoff),
         rows_(stencil_of(bins_, cutoff)) {
+    while (rows_[middle_].dy != 0 || rows_[middle_].dz != 0) middle_++;  // rows before and behind it mirror each other
     sort_rows(bins_, positions, nlocal, nall, half, sorted_);
     const double extent = std::max({bins_.extent[0], bins_.extent[1], bins_.extent[2]});
     const double margin = 4 * std::numeric_limits<T>::epsilon() * (extent + cutoff);
@@ -176,78 +198,74 @@ template <class T> class Search {
 
   // Neighbours of rows [first, last) at out[at ...]; offsets[i + 1] gets the place behind those of i.
   int64_t find(int64_t first, int64_t last, Buffer<int32_t>& out, int64_t at, int64_t* offsets) const {
-    int64_t bin = -1, candidates = 0;
-    std::vector<Range> ranges(2 * rows_.size() + 1);
-    int own = -1, n = 0;  // the range that starts behind the atom itself
+    Candidates<T> near;
+    int64_t bin = -1;
+    int32_t begin = 0;  // sorted place of the first candidate
     for (int64_t i = first; i < last; i++) {
       const double* xi = x_ + 3 * i;
       const int64_t b = bins_.of(xi);
       if (b != bin) {
         bin = b;
-        n = collect(xi, ranges.data(), own, candidates);
+        begin = collect(xi, near);
       }
-      if (int64_t(out.capacity()) < at + candidates + pad)
-        out.reserve(std::max(size_t(at + candidates + pad), out.capacity() + out.capacity() / 2));
-      at = test(i, ranges.data(), n, own, out.data(), at);
+      if (int64_t(out.capacity()) < at + near.count + pad)
+        out.reserve(std::max(size_t(at + near.count + pad), out.capacity() + out.capacity() / 2));
+      at = test(xi, near, sorted_.place[size_t(i)] - begin, out.data(), at);
       offsets[i + 1] = at;
     }
     return at;
   }
 
  private:
-  int collect(const double* xi, Range* ranges, int& own, int64_t& candidates) const {
+  // The candidates of the bin at xi, those of its own line first, from the place that is returned; for a half list the
+  // own line begins with the bin itself.
+  int32_t collect(const double* xi, Candidates<T>& near) const {
     const int bx = bins_.along(0, xi[0]), by = bins_.along(1, xi[1]), bz = bins_.along(2, xi[2]);
-    int n = 0;
-    own = -1, candidates = 0;
-    const auto add = [&](int32_t begin, int32_t end) {
-      if (begin < end) ranges[n++] = {begin, end}, candidates += end - begin;
-    };
-    for (const Stencil& row : rows_) {
+    const int32_t* start = sorted_.start.data();
+    const auto ends = [&](const Stencil& row, int64_t& from, int64_t& to) {
       const int y = by + row.dy, z = bz + row.dz;
-      if (y < 0 || z < 0 || y >= bins_.count[1] || z >= bins_.count[2]) continue;
+      if (y < 0 || z < 0 || y >= bins_.count[1] || z >= bins_.count[2]) return false;
       const int64_t line = int64_t(bins_.count[0]) * (y + int64_t(bins_.count[1]) * z);
-      const int64_t from = line + std::max(bx - row.reach, 0);
-      const int64_t to = line + std::min(bx + row.reach, bins_.count[0] - 1) + 1;
-      const int32_t* start = sorted_.start.data();
-      if (!half_) {
-        add(start[from], start[to]);
-        continue;
-      }
-      if (row.dz > 0 || (row.dz == 0 && row.dy > 0)) {
-        add(start[from], start[to]);
-      } else if (row.dz == 0 && row.dy == 0) {
-        own = n;
-        add(start[line + bx], start[to]);
-      }
-      add(start[bins_.total + from], start[bins_.total + to]);
-    }
-    return n;
+      from = line + std::max(bx - row.reach, 0);
+      to = line + std::min(bx + row.reach, bins_.count[0] - 1) + 1;
+      return true;
+    };
+    int64_t from = 0, to = 0;
+    near.count = 0;
+    ends(rows_[middle_], from, to);
+    const int64_t own = half_ ? to - (std::min(bx + rows_[middle_].reach, bins_.count[0] - 1) + 1 - bx) : from;
+    const int32_t begin = start[own];
+    near.append(sorted_, begin, start[to]);
+    for (size_t r = half_ ? middle_ + 1 : 0; r < rows_.size(); r++)
+      if (r != middle_ && ends(rows_[r], from, to)) near.append(sorted_, start[from], start[to]);
+    if (half_)
+      for (const Stencil& row : rows_)
+        if (ends(row, from, to)) near.append(sorted_, start[bins_.total + from], start[bins_.total + to]);
+    return begin;
   }
 
-  int64_t test(int64_t i, const Range* ranges, int n, int own, int32_t* out, int64_t at) const {
-    const double* xi = x_ + 3 * i;
-    const int32_t self = sorted_.place[size_t(i)];
+  // self: which candidate is the atom at xi.
+  int64_t test(const double* xi, const Candidates<T>& near, int self, int32_t* out, int64_t at) const {
     const vec<T> x = splat(T(xi[0] - bins_.lo[0])), y = splat(T(xi[1] - bins_.lo[1])), z = splat(T(xi[2] - bins_.lo[2]));
     const vec<T> outer2 = splat(outer2_), inner2 = splat(inner2_);
-    for (int r = 0; r < n; r++) {
-      const int32_t end = ranges[r].end;
-      for (int32_t k = r == own ? self + 1 : ranges[r].begin; k < end; k += lanes<T>) {
-        const vec<T> dx = load(sorted_.x.data() + k) - x, dy = load(sorted_.y.data() + k) - y,
-                     dz = load(sorted_.z.data() + k) - z;
-        const vec<T> r2 = dx * dx + dy * dy + dz * dz;
-        bits_t in = less(r2, outer2) & ostwald::first<T>(end - k);
-        bits_t close = in & ~less(r2, inner2);  // too near the cutoff for this precision
-        while (close) {
-          const bits_t bit = close & -close;
-          const double* xj = x_ + 3 * int64_t(sorted_.order[size_t(k + __builtin_ctz(bit))]);
-          const double a = xj[0] - xi[0], b = xj[1] - xi[1], c = xj[2] - xi[2];
-          if (!(a * a + b * b + c * c <= cutoff2_)) in &= ~bit;
-          close ^= bit;
-        }
-        if (uint32_t(self - k) < uint32_t(lanes<T>)) in &= ~(1u << (self - k));
-        compress_index<T>(out + at, in, load_index<T>(sorted_.order.data() + k));
-        at += __builtin_popcount(in);
+    const T *px = near.x.data(), *py = near.y.data(), *pz = near.z.data();
+    const int32_t* row = near.row.data();
+    const int end = near.count;
+    for (int k = half_ ? self + 1 : 0; k < end; k += lanes<T>) {
+      const vec<T> dx = load(px + k) - x, dy = load(py + k) - y, dz = load(pz + k) - z;
+      const vec<T> r2 = dx * dx + dy * dy + dz * dz;
+      bits_t in = less(r2, outer2) & ostwald::first<T>(end - k);
+      bits_t close = in & ~less(r2, inner2);  // too near the cutoff for this precision
+      while (close) {
+        const bits_t bit = close & -close;
+        const double* xj = x_ + 3 * int64_t(row[k + __builtin_ctz(bit)]);
+        const double a = xj[0] - xi[0], b = xj[1] - xi[1], c = xj[2] - xi[2];
+        if (!(a * a + b * b + c * c <= cutoff2_)) in &= ~bit;
+        close ^= bit;
       }
+      if (unsigned(self - k) < unsigned(lanes<T>)) in &= ~(bits_t(1) << (self - k));
+      compress_index<T>(out + at, in, load_index<T>(row + k));
+      at += __builtin_popcount(in);
     }
     return at;
   }
@@ -259,6 +277,7 @@ template <class T> class Search {
   bool half_;
   Bins bins_;
   std::vector<Stencil> rows_;
+  size_t middle_ = 0;  // the row of the bin itself
   Sorted<T> sorted_;
 };
 
@@ -339,7 +358,7 @@ py::array_t<int64_t> spatial_order(const py::array& positions, int64_t n, double
   py::array_t<int64_t> result(n);
   int64_t* order = result.mutable_data();
   py::gil_scoped_release release;
-  const Bins bins(x, n, bin);
+  const Bins bins(x, n, bin, bin);
   std::vector<int64_t> start(size_t(bins.total) + 1, 0);
   for (int64_t i = 0; i < n; i++) start[size_t(bins.of(x + 3 * i)) + 1]++;
   for (int64_t b = 0; b < bins.total; b++) start[size_t(b) + 1] += start[size_t(b)];
@@ -363,7 +382,6 @@ double max_displacement2(const py::array& positions, const py::array& reference,
                     f[7] == 0 && o[0] == p[0] && o[1] == p[1] && o[2] == p[2];
   double most = 0, nan = 0;
   if (same) {
-#pragma omp simd reduction(max : most) reduction(+ : nan)
     for (int64_t i = 0; i < n; i++) {
       const double a = x[3 * i] - r[3 * i], b = x[3 * i + 1] - r[3 * i + 1], c = x[3 * i + 2] - r[3 * i + 2];
       const double d2 = a * a + b * b + c * c;

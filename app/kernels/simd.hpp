@@ -394,6 +394,7 @@ OSTWALD_INLINE void load_rows(const double* base, int stride, const I* index, ve
   z = (vec<double>)_mm512_shuffle_f64x2(ab0, cd0, 0xdd);
   w = (vec<double>)_mm512_shuffle_f64x2(ab1, cd1, 0xdd);
 #else
+  x = y = z = w = vec<double>{};
   for (int k = 0; k < lanes<double>; k++) {
     const double* row = base + int64_t(stride) * index[k];
     x[k] = row[0], y[k] = row[1], z[k] = row[2], w[k] = row[3];
@@ -431,6 +432,7 @@ OSTWALD_INLINE void load_rows(const float* base, int stride, const I* index, vec
   z = (vec<float>)_mm512_unpacklo_pd(ab1, cd1);
   w = (vec<float>)_mm512_unpackhi_pd(ab1, cd1);
 #else
+  x = y = z = w = vec<float>{};
   for (int k = 0; k < lanes<float>; k++) {
     const float* row = base + int64_t(stride) * index[k];
     x[k] = row[0], y[k] = row[1], z[k] = row[2], w[k] = row[3];
