@@ -1,21 +1,9 @@
 """The run file of a molecular-dynamics job: tables, keys, units, ranges."""
 
+from ostwald.app.analysis.structure import SOLID
+from ostwald.app.atoms.build import LATTICES
 from ostwald.app.runfile import Key, Table
 
-LATTICES = (
-    "sc",
-    "fcc",
-    "bcc",
-    "hcp",
-    "diamond",
-    "b2",
-    "l1_2",
-    "l1_0",
-    "rocksalt",
-    "zincblende",
-    "wurtzite",
-    "fluorite",
-)
 ENSEMBLES = ("nve", "nvt", "npt", "nph", "minimise")
 
 JOB = Table(
@@ -56,7 +44,7 @@ STRUCTURE = Table(
             "str",
             None,
             doc="lattice to build",
-            choices=LATTICES,
+            choices=tuple(LATTICES),
         ),
         "a": Key("float", None, unit="Å", above=0, doc="lattice parameter"),
         "c": Key("float", None, unit="Å", above=0, doc="second lattice parameter (hcp, wurtzite, L1₀)"),
@@ -91,7 +79,7 @@ SEED = Table(
     "seed",
     {
         "radius": Key("float", None, unit="Å", above=0, doc="radius of the sphere that is cut out and filled"),
-        "lattice": Key("str", None, choices=LATTICES, doc="crystal of the seed"),
+        "lattice": Key("str", None, choices=tuple(LATTICES), doc="crystal of the seed"),
         "a": Key("float", None, unit="Å", above=0, doc="its lattice parameter"),
         "c": Key("float", None, unit="Å", above=0, doc="its second lattice parameter"),
         "species": Key("str*", None, doc="elements of its sites"),
@@ -260,7 +248,12 @@ ANALYSIS = Table(
     "analysis",
     {
         "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
-        "threshold": Key("float", 0.3, low=0, high=1, doc="an atom with averaged bond order q̄₆ above this is solid"),
+        "method": Key(
+            "str", "q6", choices=("q6", "cna"), doc="what decides that an atom is solid; cna misses hot crystals"
+        ),
+        "threshold": Key(
+            "float", SOLID, low=0, high=1, doc="of q6: an atom with averaged bond order q̄₆ above this is solid"
+        ),
     },
     doc="Solid fraction (averaged bond order q̄₆) and crystal structures (adaptive common-neighbour analysis) on the fly.",
 )

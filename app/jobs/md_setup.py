@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ostwald.app import dynamics, potentials
-from ostwald.app.analysis.structure import LABELS, structure
+from ostwald.app.analysis.structure import SolidFraction
 from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
@@ -310,26 +310,10 @@ def make_integrator(system, stage, steps, seed, first):
     return dynamics.MTK(dt, pressure, stage["barostat_time"], modes=modes, **heat)
 
 
-# ---- analysis and trajectory --------------------------------------------------------------------------------------------
-
-
-class SolidFraction:
-    """Solid fraction and fractions of crystal structures of a system: columns of the time series, labels per atom."""
-
-    columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in LABELS}}
-
-    def __init__(self, threshold):
-        self.threshold = threshold
-
-    def measure(self, system):
-        """(column -> value, labels (n,) int8). Collective."""
-        found = structure(system, threshold=self.threshold)
-        row = {"solid_fraction": found.solid_fraction}
-        row.update({f"{name}_fraction": value for name, value in found.fractions.items()})
-        return row, found.labels
+# ---- analysis --------------------------------------------------------------------------------------------
 
 
 def make_analysis(values):
     """What [analysis] asks for, or None."""
     table = values["analysis"]
-    return SolidFraction(table["threshold"]) if table["every"] else None
+    return SolidFraction(table["method"], table["threshold"]) if table["every"] else None
