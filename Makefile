@@ -28,7 +28,6 @@ help:  ## this list
 
 run: install  ## install what molecular dynamics needs, then freeze a melt on all cores and say where the report is
 	$(MPIRUN) -n $(NP) .venv/bin/ostwald run examples/$(RUN)/run.toml --directory runs/$(RUN) --force $(ARGS)
-	@echo "The report: $(CURDIR)/runs/$(RUN)/report.html"
 
 install:  ## what molecular dynamics needs, into .venv
 	@bash jobscripts/install.sh md
