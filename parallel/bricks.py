@@ -90,14 +90,12 @@ class Bricks:
             raise ValueError(f"cost must be a number or ({n},), not {weight.shape}")
         if world.size == 1:
             return False
-        load = np.zeros(world.size)
-        load[world.rank] = weight.sum()
-        load = world.allreduce(load)
+        s = np.asarray(s, float)
+        s = np.clip(np.where(self.periodic, s - np.floor(s), s), 0.0, np.nextafter(1.0, 0.0))
+        load = world.allreduce(_sums(self.owners(s), weight, world.size))  # by place: atoms may not have migrated yet
         total = load.sum()
         if not total > 0 or load.max() * world.size <= total * (1 + tolerance):
             return False
-        s = np.asarray(s, float)
-        s = np.clip(np.where(self.periodic, s - np.floor(s), s), 0.0, np.nextafter(1.0, 0.0))
         grid = self.grid
         if not self.fixed_grid:
             grid = self._grid_of_occupied(s, weight, total)

@@ -322,3 +322,11 @@ def test_balance_of_measured_cost(world):
     bricks.rebalance(s[own], price[own])  # known per atom: at once
     own = bricks.owners(s) == world.rank
     assert world.imbalance(price[own].sum()) < 1.05
+
+
+def test_balance_before_the_first_migration(world):
+    """Rows dealt out evenly, wherever they lie, as a builder leaves them: the load is counted by place."""
+    s = np.random.default_rng(5).random((8000, 3)) * (1.0, 1.0, 0.25)  # a slab with vacuum above
+    bricks = Bricks(world, (True, True, False), grid=(1, 1, world.size), lengths=(20.0, 20.0, 80.0))
+    assert bricks.rebalance(s[world.rank :: world.size]) == (world.size > 1)
+    assert world.imbalance(float((bricks.owners(s) == world.rank).sum())) < 1.05
