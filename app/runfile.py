@@ -8,6 +8,7 @@ reference pages are made from them.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -219,7 +220,7 @@ def dumps(values: dict) -> str:
         if isinstance(v, (int, float)):
             return repr(v)
         if isinstance(v, str):
-            return '"' + v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+            return json.dumps(v, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has JSON's escapes
         if isinstance(v, (list, tuple)):
             return "[" + ", ".join(scalar(x) for x in v) + "]"
         if isinstance(v, dict):

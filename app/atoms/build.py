@@ -426,7 +426,8 @@ def rattle(share, amplitude, seed):
 def embed(world, host, guest, region, gap=1.0):
     """Carves `region` out of `host` and fills it with the atoms of `guest` that lie in it: a seed in its melt.
 
-    Both shares must have the same cell. Host atoms closer than `gap` (Å) to the region are removed, so that no pair
+    Both shares must have the same cell; a guest that is not periodic is taken as it lies, without its images. Host atoms
+    closer than `gap` (Å) to the region are removed, so that no pair
     is closer than about `gap`. Host atoms keep their order and come first; guest atoms follow. Returns the share and
     the mask (n,) of its guest atoms on this rank.
     Errors: ValueError where the cells differ.
@@ -435,7 +436,7 @@ def embed(world, host, guest, region, gap=1.0):
         raise ValueError("a seed can only be embedded from a structure of the same cell")
     frame = (host.matrix, host.origin, host.periodic)
     outer = keep(world, host, region.distance(host.positions, *frame) > gap)
-    inner = keep(world, guest, region.contains(guest.positions, *frame))
+    inner = keep(world, guest, region.contains(guest.positions, guest.matrix, guest.origin, guest.periodic))
     species = tuple(dict.fromkeys((*outer.species, *inner.species)))
     to_types = [np.array([species.index(s) for s in part.species], np.int32)[part.types] for part in (outer, inner)]
     share = replace(

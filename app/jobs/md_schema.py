@@ -131,6 +131,13 @@ def _check_group(v, error):
     shapes = [k for k in ("sphere", "block", "species", "cylinder") if v[k] is not None]
     if len(shapes) != 1:
         raise error("", "give exactly one of sphere, block, cylinder, species")
+    if v["cylinder"] is not None and v["cylinder"][0] not in (0, 1, 2):
+        raise error("cylinder", f"the axis, its first number, is 0, 1 or 2, not {v['cylinder'][0]:g}")
+    for shape in ("sphere", "cylinder"):
+        if v[shape] is not None and not v[shape][3] > 0:
+            raise error(shape, f"the radius, its last number, must be above 0 Å, got {v[shape][3]:g}")
+    if v["species"] == []:
+        raise error("species", "names no element")
 
 
 GROUP = Table(

@@ -73,6 +73,12 @@ def build_share(world, values) -> tuple[build.Share, dict]:
 def _embed_seed(world, host, seed):
     """The structure with a crystalline sphere in it, and the mask (n,) of the sphere's atoms."""
     radius = seed["radius"]
+    room = Cell(host.matrix).heights[np.asarray(host.periodic)].min(initial=np.inf)
+    if 2 * radius + seed["gap"] > room:
+        raise RunFileError(
+            f"[seed] radius: a sphere of {2 * radius:g} Å and the gap of {seed['gap']:g} Å to its images do not fit into "
+            f"the cell, which is {room:.4g} Å wide"
+        )
     centre = Cell(host.matrix, host.origin, host.periodic).cartesian(np.array(seed["centre"]))
     matrix, _, _ = build.unit_cell(seed["lattice"], seed["a"], seed["c"])
     cells = np.ceil(2 * radius / Cell(matrix).heights).astype(int) + 1
@@ -80,8 +86,9 @@ def _embed_seed(world, host, seed):
     guest = build.build_lattice(
         world, seed["lattice"], seed["a"], tuple(seed["species"]), cells, c=seed["c"], origin=corner
     )
-    # only the sphere of it is used, so the crystal need not fit the cell of the melt
-    guest = replace(guest, matrix=host.matrix, origin=host.origin, periodic=host.periodic)
+    # only the sphere of it is used, so the crystal need not fit the cell of the melt; not periodic: what sticks out of
+    # that cell must not come in again on the other side
+    guest = replace(guest, matrix=host.matrix, origin=host.origin, periodic=np.zeros(3, bool))
     return build.embed(world, host, guest, build.Sphere(radius, tuple(centre)), seed["gap"])
 
 
@@ -215,14 +222,16 @@ def mark_group(atoms, cell, group):
         inside = region.contains(positions, cell.matrix, cell.origin, cell.periodic)
     elif group["block"] is not None:
         bounds = np.array(group["block"]).reshape(3, 2)
-        s = cell.fractional(positions)
-        inside = ((s >= bounds[:, 0]) & (s < bounds[:, 1])).all(1)
+        s = cell.fractional(positions) - bounds[:, 0]
+        s = np.where(cell.periodic, s % 1.0, s)  # across periodic faces, as spheres and cylinders
+        s[(s == 1.0) & cell.periodic] = 0.0  # what a tiny negative number becomes
+        inside = ((s >= 0.0) & (s < bounds[:, 1] - bounds[:, 0])).all(1)
     elif group["cylinder"] is not None:
         axis, u, v, radius = group["cylinder"]
         axis = int(axis)
         others = [k for k in range(3) if k != axis]
         s = cell.fractional(positions)[:, others] - (u, v)
-        s -= np.rint(s)
+        s -= np.where(cell.periodic[others], np.rint(s), 0.0)
         inside = (np.square(s @ cell.matrix[others]).sum(1)) <= radius**2
     else:
         wanted = [atoms.species.index(s) for s in group["species"] if s in atoms.species]
@@ -269,6 +278,8 @@ def freeze(system, stage):
         mask |= system.atoms.group_mask(name)
     system.frozen_mask = mask
     if mask:
+        if system.mobile == 0:
+            raise RunFileError(f"freeze: {', '.join(stage['freeze'])} leave no atom that can move")
         still = (system.atoms.groups & np.uint32(mask)) != 0
         system.atoms.velocities[still] = 0.0
 

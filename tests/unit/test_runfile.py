@@ -107,3 +107,8 @@ def test_durations(text, seconds):
 def test_bad_durations(text):
     with pytest.raises(ValueError):
         parse_duration(text)
+
+
+def test_any_text_survives_the_resolved_file():
+    title = 'tab\t bell\x07 del\x7f "quoted" back\\slash\nline é'
+    assert tomllib.loads(dumps({"job": {"title": title}}))["job"]["title"] == title

@@ -8,7 +8,9 @@ from ostwald.app import potentials
 from ostwald.app.potentials import eam, zhou
 
 # eV/atom and lattice parameters that the parameters were fitted to (Phys. Rev. B 69, 144113 (2004), table I)
-COHESIVE = dict(Cu=3.54, Ag=2.85, Au=3.93, Ni=4.45, Pd=3.91, Pt=5.77, Al=3.58, Pb=2.02, Fe=4.29, Mo=6.81, Ta=8.09, W=8.76)
+COHESIVE = dict(
+    Cu=3.54, Ag=2.85, Au=3.93, Ni=4.45, Pd=3.91, Pt=5.77, Al=3.58, Pb=2.02, Fe=4.29, Mo=6.81, Ta=8.09, W=8.76
+)
 COHESIVE |= dict(Mg=1.55, Co=4.41, Ti=4.87, Zr=6.36)
 
 

@@ -1,0 +1,96 @@
+"""From run files to systems: seeds, groups, and what does not make sense."""
+
+import numpy as np
+import pytest
+
+from ostwald.app.analysis.structure import surroundings
+from ostwald.app.jobs import md_setup
+from ostwald.app.jobs.md_schema import TABLES
+from ostwald.app.runfile import RunFileError, load_toml, validate
+
+RUN = """
+[job]
+kind = "md"
+[structure]
+lattice = "fcc"
+a = 4.05
+species = ["Al"]
+cells = [5, 5, 5]
+{structure}
+[potential]
+file = "zhou:Al"
+{tables}
+[[stage]]
+ensemble = "nve"
+steps = 1
+{stage}
+"""
+
+
+def read(tmp_path, structure="", tables="", stage=""):
+    path = tmp_path / "run.toml"
+    path.write_text(RUN.format(structure=structure, tables=tables, stage=stage))
+    return validate(load_toml(path), TABLES, path), path
+
+
+def group_size(world, tmp_path, region, structure=""):
+    system = md_setup.build_system(world, *read(tmp_path, structure, f'[[group]]\nname = "part"\n{region}\n'))
+    return int(np.count_nonzero(system.atoms.groups & system.atoms.group_mask("part")))
+
+
+def seed(radius):
+    return f'[seed]\nradius = {radius}\nlattice = "fcc"\na = 4.05\nspecies = ["Al"]\n'
+
+
+@pytest.mark.parametrize("radius", [8.0, 9.3])
+def test_a_large_seed_does_not_overlap_with_its_images(world, tmp_path, radius):
+    system = md_setup.build_system(world, *read(tmp_path, tables=seed(radius)))
+    system.update()
+    nb, _ = surroundings(system)
+    rows = np.repeat(np.arange(nb.nlocal), np.diff(nb.offsets))
+    assert np.linalg.norm(nb.positions[nb.indices] - nb.positions[rows], axis=1).min() > 1.4
+    bit = system.atoms.group_mask("seed")
+    inside = np.count_nonzero(system.atoms.groups & bit)
+    assert inside == pytest.approx(4 / 3 * np.pi * radius**3 * 4 / 4.05**3, rel=0.15)
+
+
+def test_a_seed_wider_than_the_cell_is_refused(world, tmp_path):
+    with pytest.raises(RunFileError, match=r"\[seed\] radius.*20.25 Å"):
+        md_setup.build_system(world, *read(tmp_path, tables=seed(10.0)))
+
+
+def test_blocks_reach_across_periodic_faces(world, tmp_path):
+    everything, rattled = "block = [0, 1, 0, 1, 0, 1]", "rattle = 0.05"
+    assert group_size(world, tmp_path, everything, rattled) == 500
+    assert group_size(world, tmp_path, "block = [-0.05, 0.05, 0, 1, 0, 1]", rattled) == 50
+    assert group_size(world, tmp_path, "block = [0.95, 1.05, 0, 1, 0, 1]", rattled) == 50
+    half = group_size(world, tmp_path, "block = [0, 0.5, 0, 1, 0, 1]", "periodic = [false, true, true]")
+    assert half == 250
+
+
+def test_a_cylinder_ends_at_open_faces(world, tmp_path):
+    whole = group_size(world, tmp_path, "cylinder = [2, 0.0, 0.5, 5]")
+    part = group_size(world, tmp_path, "cylinder = [2, 0.0, 0.5, 5]", "periodic = [false, true, true]")
+    assert 0.4 * whole < part < 0.7 * whole
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ("cylinder = [5, 0.5, 0.5, 5]", "axis"),
+        ("cylinder = [1, 0.5, 0.5, 0]", "radius"),
+        ("sphere = [0.5, 0.5, 0.5, -3]", "radius"),
+        ("species = []", "no element"),
+    ],
+)
+def test_regions_that_are_none(tmp_path, region, words):
+    with pytest.raises(RunFileError, match=words):
+        read(tmp_path, tables=f'[[group]]\nname = "part"\n{region}\n')
+
+
+def test_freezing_everything_is_refused(world, tmp_path):
+    group = '[[group]]\nname = "all of it"\nspecies = ["Al"]\n'
+    values, path = read(tmp_path, tables=group, stage='freeze = ["all of it"]')
+    system = md_setup.build_system(world, values, path)
+    with pytest.raises(RunFileError, match="no atom that can move"):
+        md_setup.freeze(system, values["stage"][0])
