@@ -82,7 +82,8 @@ class MolecularDynamics:
             while self.stage < len(self.values["stage"]):
                 self._run_stage(self.values["stage"][self.stage])
                 self.stage, self.stage_step, self.integrator_state = self.stage + 1, 0, None
-            self.write_checkpoint()
+                self.integrator = None
+                self.write_checkpoint()
             status = 0
         except Stopped as reason:
             self.world.log(f"{reason}; checkpoint at step {self.step}. To go on: ostwald resume {self.directory.path}")
@@ -155,7 +156,7 @@ class MolecularDynamics:
             if row or frame or analyse:
                 self._observe(row, frame, analyse)
             if step % STOP_EVERY == 0:
-                self._service(last)
+                self._service()
 
     def _compute(self, energy, virial, frame):
         """Forces, and what the step's output needs."""
@@ -170,10 +171,13 @@ class MolecularDynamics:
         elif stage["pressure"] is not None:
             pressure = stage["pressure"]
             target[:3] = pressure[-1] if isinstance(pressure, tuple) else pressure
-        first, every = self.step, self.values["log"]["every"]
+        first, done, every = self.step, self.stage_step, self.values["log"]["every"]
+        self.integrator = None
 
         def report(at):
-            self.step, self.stage_step = first + at.iterations, at.iterations
+            self.step, self.stage_step = first + at.iterations, done + at.iterations
+            if at.iterations % STOP_EVERY == 0:
+                self._service()
             if at.iterations % every == 0:
                 world.log(
                     f"iteration {at.iterations:>6}  E_pot {at.energy / system.total:.8f} eV/atom  largest force "
@@ -187,14 +191,13 @@ class MolecularDynamics:
             stress_tolerance=stage["stress_tolerance"],
             cell=stage["cell"] if stage["relax_cell"] else None,
             pressure=target,
-            max_iterations=self.steps[self.stage],
+            max_iterations=self.steps[self.stage] - done,
             report=report,
         )
         world.log(
             f"{found.reason} after {found.iterations} iterations ({found.evaluations} evaluations): E_pot "
             f"{found.energy / system.total:.8f} eV/atom, largest force {found.force:.3e} eV/Å"
         )
-        self.integrator = None
         system.atoms.velocities[:] = 0.0
         self._compute(True, True, True)
         self._observe(row=True, frame=bool(self.values["trajectory"]["every"]), analyse=self.analysis is not None)
@@ -269,7 +272,7 @@ class MolecularDynamics:
                 f"step {self.step}: {trouble}. The last checkpoint stays: {self.directory.path / 'checkpoints'}"
             )
 
-    def _service(self, last):
+    def _service(self):
         """Signals, wall time, due checkpoints: decided together."""
         world = self.world
         elapsed = time.monotonic() - self.started
@@ -299,6 +302,8 @@ class MolecularDynamics:
             if self.trajectory:
                 self.trajectory.file.sync()
             arrays, meta = system.checkpoint()
+            # a resumed minimisation starts from here: the vectors of its method are not kept
+            arrays = {name: array for name, array in arrays.items() if not name.startswith("extra:")}
             integrator = {}
             if self.integrator is not None and self.stage < len(self.steps):
                 integrator = {k: np.asarray(v).tolist() for k, v in self.integrator.state().items()}

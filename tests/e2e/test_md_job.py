@@ -158,6 +158,51 @@ def test_wall_time_limit_asks_to_be_resumed(ostwald, run_file, tmp_path):
     assert list_checkpoints(tmp_path / "run/checkpoints")
 
 
+RELAX = (
+    JOB[: JOB.index("[[stage]]")].format(precision="double").replace("0.02", "0.3")
+    + """
+[[stage]]
+ensemble = "minimise"
+method = "fire"
+force_tolerance = 1e-300
+steps = 10000
+[log]
+every = 20
+"""
+)
+
+
+def test_a_signal_stops_a_minimisation(ostwald, run_file, tmp_path):
+    path = tmp_path / "run"
+    log = path / "log.txt"
+    started = ostwald.kill_when(
+        lambda: log.exists() and "iteration     40" in log.read_text(),
+        *("run", run_file(RELAX), "-d", path),
+        number=signal.SIGTERM,
+    )
+    assert started[0] == 85, started
+    step = list_checkpoints(path / "checkpoints")[-1].step
+    assert step >= 40
+    again = ostwald.kill_when(
+        lambda: log.read_text().count("iteration     40") > 1, "resume", path, number=signal.SIGTERM
+    )
+    assert again[0] == 85 and f"resumed at step {step}" in again[1], again
+    assert list_checkpoints(path / "checkpoints")[-1].step >= step + 40
+
+
+def test_the_end_of_a_stage_is_kept(ostwald, run_file, tmp_path):
+    """A later stage that fails does not take the finished ones with it."""
+    path = tmp_path / "run"
+    status, _, err = ostwald(
+        "run",
+        run_file(job(checkpoint=0).replace("timestep = 0.002\nsteps = 140", "timestep = 0.5\nsteps = 1")),
+        "-d",
+        path,
+    )
+    assert status == 1 and "in one step" in err, err
+    assert [found.step for found in list_checkpoints(path / "checkpoints")] == [60]
+
+
 def test_kill_nine_loses_nothing_before_the_last_checkpoint(ostwald, run_file, tmp_path):
     text = job(steps=400, checkpoint=30)
     path = tmp_path / "run"
