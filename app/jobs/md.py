@@ -401,6 +401,9 @@ def resume(world, directory, walltime=None) -> int:
             world.log.warning(f"the potential {values['potential']['file']} is not the one that the run started with")
         if not checkpoint.same_ranks:
             world.log(f"written by {checkpoint.ranks} ranks: the atoms are redistributed over {world.size}")
+            grid = values["parallel"]["grid"]
+            if grid and np.prod(grid) != world.size:
+                values["parallel"]["grid"] = None  # it was for those ranks
         system = System.restore(
             world, checkpoint.arrays, state, potential, exact=checkpoint.same_ranks, **md_setup.system_options(values)
         )

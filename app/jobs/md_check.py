@@ -11,6 +11,7 @@ from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.jobs import md_setup
 from ostwald.app.jobs.progress import clock
+from ostwald.app.runfile import RunFileError
 from ostwald.parallel import choose_grid
 
 SAMPLE_STEPS = 10
@@ -25,10 +26,16 @@ def plan(world, values, path, ranks=None) -> str:
     the list length follows from density and cutoff. Time: SAMPLE_STEPS steps of the starting structure, timed here, on
     as many ranks as this command runs on, and scaled to `ranks` by atoms and ghosts.
     """
-    system = md_setup.build_system(world, values, path)
+    grid = values["parallel"]["grid"]
+    ranks = ranks or (int(np.prod(grid)) if grid else world.size)
+    if ranks < 1:
+        raise RunFileError(f"--ranks must be at least 1, got {ranks}")
+    if grid and np.prod(grid) != ranks:
+        raise RunFileError(f"{path}: [parallel] grid: {' × '.join(map(str, grid))} bricks do not match {ranks} ranks")
+    # what is measured here runs on the ranks at hand, in any grid
+    system = md_setup.build_system(world, {**values, "parallel": {**values["parallel"], "grid": None}}, path)
     potential, cell, total = system.potential, system.cell, system.total
-    ranks = ranks or world.size
-    grid = choose_grid(ranks, tuple(cell.heights))
+    grid = grid or choose_grid(ranks, tuple(cell.heights), tuple(cell.periodic))
     edges = cell.heights / np.array(grid)
     reach = system.list_cutoff
     expanded = np.prod(np.where(cell.periodic | (np.array(grid) > 1), edges + 2 * reach, edges)) / np.prod(edges)

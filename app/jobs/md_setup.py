@@ -175,6 +175,10 @@ def system_options(values) -> dict:
 
 def build_system(world, values, path) -> System:
     """Structure, potential and groups of a run file. Collective; nothing is written."""
+    grid = values["parallel"]["grid"]
+    if grid and np.prod(grid) != world.size:
+        bricks = " × ".join(map(str, grid))
+        raise RunFileError(f"{path}: [parallel] grid: {bricks} bricks do not match {world.size} ranks")
     resolve_potential(values, path)
     check_names(values)
     try:

@@ -272,3 +272,22 @@ def test_check_tells_without_writing(ostwald, run_file, tmp_path):
     for word in ("480 atoms", "12", "grid", "memory", "time", "checkpoint"):
         assert word in out
     assert set(tmp_path.iterdir()) - before == {path}
+
+
+def test_a_grid_set_by_the_user(ostwald, run_file, tmp_path):
+    path = run_file(job(steps=10) + "[parallel]\ngrid = [1, 2, 1]\n")
+    status, out, err = ostwald("check", path)
+    assert status == 0 and "grid 1 × 2 × 1" in out, err
+    for command in (("check", path, "--ranks", 3), ("run", path, "-d", tmp_path / "run")):
+        status, out, err = ostwald(*command)
+        assert status == 1 and "[parallel] grid: 1 × 2 × 1 bricks do not match" in err, err
+    assert ostwald("check", path, "--ranks", -1)[0] == 1
+    before = job(steps=100000) + "[parallel]\ngrid = [1, 2, 1]\n"
+    checkpoints = tmp_path / "run/checkpoints"
+    ostwald.kill_when(
+        lambda: checkpoints.exists() and any(checkpoints.glob("checkpoint-*.h5")),
+        *("run", run_file(before), "-d", tmp_path / "run"),
+        ranks=2,
+    )
+    status, out, err = ostwald("resume", tmp_path / "run", "--walltime", "2s")
+    assert status == 85, out + err  # on one rank, whatever the grid was
