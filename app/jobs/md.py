@@ -189,7 +189,7 @@ class MolecularDynamics:
             method=stage["method"],
             force_tolerance=stage["force_tolerance"],
             stress_tolerance=stage["stress_tolerance"],
-            cell=stage["cell"] if stage["relax_cell"] else None,
+            cell=md_setup.cell_modes(stage) if stage["relax_cell"] else None,
             pressure=target,
             max_iterations=self.steps[self.stage] - done,
             report=report,

@@ -13,6 +13,7 @@ from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
+from ostwald.app.dynamics.barostat import CellModes
 from ostwald.app.runfile import RunFileError
 
 VOIGT_DIAGONAL = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
@@ -188,6 +189,7 @@ def build_system(world, values, path) -> System:
         raise
     except ValueError as error:
         raise RunFileError(f"{path}: [structure]: {error}") from error
+    check_cells(values, cell, path)
     potential = load_potential(values, share.species)
     masses = masses_of(values, share.species, potential)
     seed = further.pop("seed", None)
@@ -275,6 +277,23 @@ def describe_stage(stage, steps) -> str:
     return "; ".join(parts)
 
 
+def cell_modes(stage):
+    """The strains that a stage leaves free, as CellModes takes them."""
+    if stage["cell"] == "anisotropic":
+        return [name for name, free in zip(("xx", "yy", "zz"), stage["axes"]) if free]
+    return stage["cell"]
+
+
+def check_cells(values, cell, path):
+    """A stage that cannot move its cell is refused before the first one runs."""
+    for k, stage in enumerate(values["stage"], 1):
+        if stage["ensemble"] in ("npt", "nph") or (stage["ensemble"] == "minimise" and stage["relax_cell"]):
+            try:
+                CellModes(cell_modes(stage)).check(cell)
+            except ValueError as error:
+                raise RunFileError(f"{path}: [stage {k}] cell: {error}") from error
+
+
 def freeze(system, stage):
     """The groups that do not move in this stage; their velocities are zero."""
     mask = 0
@@ -314,15 +333,12 @@ def make_integrator(system, stage, steps, seed, first):
         if stage["thermostat"] == "bussi":
             return dynamics.Bussi(dt, temperature, tau, seed=seed)
         return dynamics.NoseHoover(dt, temperature, tau, length=stage["chain"])
-    modes = stage["cell"]
-    if modes == "anisotropic":
-        modes = [name for name, free in zip(("xx", "yy", "zz"), stage["axes"]) if free]
     if stage["stress"] is not None:
         pressure = dynamics.Ramp(np.array(stage["stress"]))
     else:
         pressure = target(stage["pressure"])
     heat = dict(temperature=temperature, tau=tau, length=stage["chain"]) if ensemble == "npt" else {}
-    return dynamics.MTK(dt, pressure, stage["barostat_time"], modes=modes, **heat)
+    return dynamics.MTK(dt, pressure, stage["barostat_time"], modes=cell_modes(stage), **heat)
 
 
 # ---- analysis --------------------------------------------------------------------------------------------

@@ -94,3 +94,22 @@ def test_freezing_everything_is_refused(world, tmp_path):
     system = md_setup.build_system(world, values, path)
     with pytest.raises(RunFileError, match="no atom that can move"):
         md_setup.freeze(system, values["stage"][0])
+
+
+@pytest.mark.parametrize(
+    ("structure", "more", "words"),
+    [
+        ("periodic = [true, true, false]", "", "axis c of the cell is open"),
+        ("", 'cell = "anisotropic"\naxes = [false, false, false]', "one must be free"),
+    ],
+)
+def test_a_late_stage_that_cannot_move_its_cell_is_refused_at_once(world, tmp_path, structure, more, words):
+    late = f'[[stage]]\nensemble = "npt"\ntemperature = 300\npressure = 0\nsteps = 1\n{more}\n'
+    with pytest.raises(RunFileError, match=rf"\[stage 2\] cell: .*{words}"):
+        md_setup.build_system(world, *read(tmp_path, structure, stage=late))
+
+
+def test_axes_of_a_relaxation(tmp_path):
+    stage = 'relax_cell = true\ncell = "anisotropic"\naxes = [true, false, true]'
+    values, _ = read(tmp_path, stage=stage)
+    assert md_setup.cell_modes(values["stage"][0]) == ["xx", "zz"]
