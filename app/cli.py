@@ -13,6 +13,16 @@ EXIT_RESUME = 85
 """A job that stopped early, with a checkpoint, and asks to be resumed."""
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    try:
+        if (number := int(text)) > 0:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"takes a whole number above 0, not {text!r}")
+
+
 def parser() -> argparse.ArgumentParser:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -45,25 +55,32 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", help="run file (TOML)")
     check.add_argument(
-        "--ranks", type=int, default=None, help="number of ranks to plan for (default: those it runs on)"
+        "--ranks", type=positive, default=None, help="number of ranks to plan for (default: those it runs on)"
     )
 
     info = commands.add_parser("info", help="what a file or run directory holds")
     info.add_argument(
-        "path", nargs="+", help="potential, structure, trajectory, checkpoint, time series or run directory"
+        "path", nargs="+", help="potential, structure, trajectory, checkpoint, time series, run file or run directory"
     )
 
     convert = commands.add_parser("convert", help="convert structures and trajectories between formats")
-    convert.add_argument("source")
+    convert.add_argument("source", help="structure, trajectory or run directory (its trajectory)")
     convert.add_argument("target")
-    convert.add_argument("--index", default=None, help="frame or slice of the source, as in ASE (default: all frames)")
+    convert.add_argument(
+        "--index",
+        default=None,
+        help="frame or slice of the source, as in ASE, such as 0, ::10, or with an equals sign where it begins with a minus: "
+        "--index=-1, --index=-2: (default: all frames)",
+    )
 
     bench = commands.add_parser("bench", help="measure the speed of this machine and build")
     bench.add_argument("what", choices=["md"], help="what to measure")
     bench.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
-    bench.add_argument("--atoms", type=int, default=32000, help="about this many atoms (default 32000)")
-    bench.add_argument("--steps", type=int, default=100, help="timed steps of one repeat (default 100)")
-    bench.add_argument("--repeat", type=int, default=3, help="repeats; minimum and median are reported (default 3)")
+    bench.add_argument("--atoms", type=positive, default=32000, help="about this many atoms (default 32000)")
+    bench.add_argument("--steps", type=positive, default=100, help="timed steps of one repeat (default 100)")
+    bench.add_argument(
+        "--repeat", type=positive, default=3, help="repeats; minimum and median are reported (default 3)"
+    )
     bench.add_argument("--precision", choices=["double", "mixed"], action="append", help="default: both")
     bench.add_argument("--potential", action="append", default=[], help="potential file to time too (repeatable)")
     bench.add_argument("--json", metavar="FILE", help="write the figures to FILE")

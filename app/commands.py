@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
 
 from ostwald.app.runfile import RunFileError, load_toml, nearest, parse_duration
-from ostwald.parallel import CollectiveError, World, require_one_mpi
+from ostwald.io.text import write_text
+from ostwald.parallel import CollectiveError, World, is_root, require_one_mpi
 
 KINDS = ("md",)
 
@@ -35,6 +37,16 @@ def _module_for(world, path):
             problem = error
     world.agree(problem)
     return job_module(world.bcast(kind), path)
+
+
+def on_root(command):
+    """A command for one rank: under mpirun the others return at once."""
+
+    @functools.wraps(command)
+    def act(given) -> int:
+        return command(given) if is_root() else 0
+
+    return act
 
 
 def run(given) -> int:
@@ -70,6 +82,7 @@ def bench(given) -> int:
     return bench_md.bench(world, given)
 
 
+@on_root
 def report(given) -> int:
     from ostwald.app.report import write_report
 
@@ -78,13 +91,20 @@ def report(given) -> int:
     return 0
 
 
+@on_root
 def convert(given) -> int:
     from ostwald.io.structures import convert
 
-    print(convert(given.source, given.target, given.index))
+    source = Path(given.source)
+    if source.is_dir():
+        source /= "trajectory.h5"
+        if not source.exists():
+            raise ValueError(f"{given.source}: a directory without a trajectory.h5")
+    print(convert(source, given.target, given.index))
     return 0
 
 
+@on_root
 def info(given) -> int:
     from ostwald.app.info import describe
 
@@ -100,4 +120,4 @@ def info(given) -> int:
 
 def write_json(path, figures):
     """For `--json`: figures of a bench."""
-    Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+    write_text(path, json.dumps(figures, indent=1) + "\n")

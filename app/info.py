@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ostwald.app.runfile import load_toml, validate
 from ostwald.io.checkpoint import checkpoint_info, list_checkpoints
+from ostwald.io.text import read_text
 
 
 def describe(path) -> str:
-    """Text about a run directory, checkpoint, trajectory, time series, potential or structure. ValueError if it is none."""
+    """Text about a run directory or file, checkpoints, a trajectory, time series, potential or structure.
+
+    ValueError if it is none of them or cannot be used.
+    """
     path = Path(path)
     if not path.exists():
         from ostwald.app import potentials
@@ -19,8 +24,15 @@ def describe(path) -> str:
         raise FileNotFoundError(f"{path}: no such file or directory")
     if path.is_dir() and (path / "run.toml").exists():
         return _run_directory(path)
+    if path.is_dir():
+        found = list_checkpoints(path, verify=True)
+        if not found:
+            raise ValueError(f"{path}: a directory, but neither of a run (it has no run.toml) nor with checkpoints")
+        return "\n".join([f"{path}: checkpoints", *("  " + _checkpoint_line(checkpoint) for checkpoint in found)])
     if path.suffix in (".h5", ".h5md", ".hdf5"):
         return _hdf5(path)
+    if path.suffix == ".toml" and "job" in (raw := load_toml(path)):
+        return _run_file(path, raw)
     return _potential_or_structure(path)
 
 
@@ -29,11 +41,27 @@ def _checkpoint_line(found) -> str:
     return f"{found.path.name}: step {found.step}, {found.rows} atoms, {found.ranks} ranks, {found.size / 1e6:.2f} MB, {state}"
 
 
+def _run_file(path: Path, raw: dict) -> str:
+    from ostwald.app.commands import job_module
+    from ostwald.app.jobs.md_schema import TABLES
+    from ostwald.app.jobs.md_setup import describe_stage, stage_steps
+
+    job_module(raw, path)
+    values = validate(raw, TABLES, path)
+    structure = values["structure"]
+    source = structure["file"] or f"{structure['lattice']} {' '.join(structure['species'])}"
+    cells = " × ".join(map(str, structure["cells"]))
+    lines = [f"{path}: run file ({values['job']['kind']}), {source}, {cells} cells, {values['potential']['file']}"]
+    for number, stage in enumerate(values["stage"], 1):
+        lines.append(f"  stage {number}: {describe_stage(stage, stage_steps(stage))}")
+    return "\n".join(lines)
+
+
 def _run_directory(path: Path) -> str:
     lines = [f"{path}: run directory"]
     timing = path / "timing.json"
     if timing.exists():
-        f = json.loads(timing.read_text())
+        f = json.loads(read_text(timing))
         state = "finished" if f["finished"] else "stopped, to be resumed"
         lines.append(
             f"  {state} at step {f['total_steps']}: {f['atoms']} atoms, {f['ranks']} ranks, "
@@ -62,7 +90,7 @@ def _hdf5(path: Path) -> str:
 
 def _potential_or_structure(path: Path) -> str:
     from ostwald.app import potentials
-    from ostwald.io.structures import read_structure
+    from ostwald.io.structures import read_structure, right_handed_axes
 
     try:
         return f"{path}: {potentials.load(path).describe()}"
@@ -74,5 +102,9 @@ def _potential_or_structure(path: Path) -> str:
         raise ValueError(f"{path}: neither a potential ({reason}) nor a structure ({error})") from error
     from ostwald.app.atoms.cell import Cell
 
-    cell = Cell(found.matrix, found.origin, found.periodic)
+    axes = right_handed_axes(found.matrix)  # as a run takes it
+    try:
+        cell = Cell(found.matrix[axes], found.origin, found.periodic[axes])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return f"{path}: structure, {len(found.types)} atoms, {' '.join(found.species)}; {cell.describe()}"

@@ -151,11 +151,17 @@ def _chosen(trajectory, series) -> list[int]:
 def write_report(directory, output=None) -> Path:
     """Writes the page (default: DIRECTORY/report.html) and returns its path. On one rank; no communication.
 
-    Errors: ReportError where the directory holds no run; OSError where the page cannot be written.
+    Errors: ReportError where the directory holds no run, or the page cannot be written.
     """
     run = read_run(directory)
     target = Path(output) if output else run.path / "report.html"
-    write_text(target, page(run))
+    if not target.parent.is_dir():
+        raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")
+    text = page(run)
+    try:
+        write_text(target, text)
+    except OSError as error:
+        raise ReportError(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ostwald.io.text import read_text
+
 REQUIRED = object()
 
 
@@ -84,18 +86,22 @@ def load_toml(path) -> dict:
     """The raw tables of a run file. RunFileError when it cannot be read or is not TOML."""
     path = Path(path)
     try:
-        with open(path, "rb") as f:
-            return tomllib.load(f)
+        text = read_text(path)
+        if "\ufffd" in text:
+            raise RunFileError(f"{path}: not a text file (UTF-8)")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise RunFileError(f"{path}: no such run file") from None
     except IsADirectoryError:
         raise RunFileError(f"{path} is a directory, not a run file (to continue one: ostwald resume {path})") from None
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise RunFileError(f"{path}: not a text file") from None
     except tomllib.TOMLDecodeError as error:
         raise RunFileError(f"{path}: not valid TOML: {error}") from None
+    except RunFileError:
+        raise
+    except ValueError as error:  # not a text file, in a sentence that names it
+        raise RunFileError(str(error)) from None
 
 
 def validate(raw: dict, tables: list[Table], path) -> dict:

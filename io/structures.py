@@ -165,6 +165,22 @@ def with_species(structure: Structure, species) -> Structure:
     return replace(structure, species=tuple(species), types=table[structure.types], masses=masses)
 
 
+def named_types(structure: Structure, species) -> Structure:
+    """Where the file has types without a name ("1", "2", ...): type k is species[k - 1]. A file's own names stay."""
+    if not any(name.isdigit() for name in structure.species):
+        return structure
+    # a LAMMPS data file, whose masses tell some of its elements: the places count for all of them
+    numbers = [int(name) if name.isdigit() else k for k, name in enumerate(structure.species, 1)]
+    if not 1 <= min(numbers) <= max(numbers) <= len(species):
+        raise StructureError(f"{len(species)} species given ({', '.join(species)}) for atom types up to {max(numbers)}")
+    return replace(structure, species=tuple(species[k - 1] for k in numbers))
+
+
+def right_handed_axes(matrix) -> list:
+    """The order of the axes in which the cell is right-handed: [0, 1, 2], or [1, 0, 2] for a left-handed one."""
+    return [0, 1, 2] if np.linalg.det(matrix) >= 0 else [1, 0, 2]
+
+
 # --- files
 
 

@@ -4,7 +4,14 @@ from ostwald.parallel.bricks import Bricks, choose_grid
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
 from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
-from ostwald.parallel.world import CollectiveError, World, launched_size, require_one_mpi, run_collectively
+from ostwald.parallel.world import (
+    CollectiveError,
+    World,
+    is_root,
+    launched_size,
+    require_one_mpi,
+    run_collectively,
+)
 
 __all__ = [
     "Blocks",
@@ -15,6 +22,7 @@ __all__ = [
     "block_range",
     "choose_grid",
     "from_blocks",
+    "is_root",
     "launched_size",
     "migrate",
     "philox_generator",

@@ -31,6 +31,15 @@ def launched_size() -> int:
     return 1
 
 
+def is_root() -> bool:
+    """Whether this is the first rank, for what one rank does alone; without a launcher MPI is not started for it."""
+    if launched_size() == 1:
+        return True
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD.Get_rank() == 0
+
+
 class World:
     """A communicator with what a run needs from it.
 
@@ -72,6 +81,11 @@ class World:
         self.affinity = sorted(mine)
         self.nodes = len({host for host, _ in everyone})
         self._places = everyone
+
+    def use_threads(self, threads: int | str | None) -> int:
+        """Collective: sets the threads per rank from now on, as the constructor does; returns their number."""
+        self.threads = self._choose_threads(threads)
+        return self.threads
 
     def _choose_threads(self, threads) -> int:
         fitting = max(1, self.node_cores // self.node_ranks)
@@ -300,7 +314,12 @@ class _Watch:
     comm = None
 
     @classmethod
-    def start(cls, comm):
+    def start(cls, comm=None):
+        """Opens the channel once, where there is more than one rank. comm None: all ranks."""
+        if comm is None:
+            from mpi4py import MPI
+
+            comm = MPI.COMM_WORLD
         if cls.comm is None and comm.Get_size() > 1:
             cls.comm = comm.Dup()
 
@@ -341,7 +360,7 @@ def run_collectively(main) -> int:
     a rank. OSTWALD_DEBUG=1 adds tracebacks. An exception's `exit_status` attribute, where there is one, is the status.
     """
     if launched_size() > 1:
-        World()  # opens the channel before anything can fail on one rank only
+        _Watch.start()  # before anything can fail on one rank only
     status, message, trace = 0, None, ""
     try:
         status = main() or 0

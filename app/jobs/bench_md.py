@@ -127,6 +127,9 @@ def bench(world, given) -> int:
         if unknown:
             raise CollectiveError(f"no case '{unknown[0]}'; known: {', '.join(names)}")
         cases = [c for c in cases if c.name in given.case]
+    folder = Path(given.json or ".").parent
+    if given.json and not folder.is_dir():
+        raise CollectiveError(f"--json {given.json}: there is no folder {folder}")
     contestants = [(c, p) for c in cases for p in (given.precision or ["double", "mixed"])]
     runs: dict = {key: [] for key in contestants}
     sizes: dict = {}

@@ -37,9 +37,10 @@ def resolve_potential(values, path):
 
 
 def build_share(world, values) -> tuple[build.Share, dict]:
-    """This rank's share of the starting structure, and further arrays of it (velocities) where a file holds them."""
+    """This rank's share of the starting structure, and what else there is of it: velocities (n, 3) and masses
+    {symbol: amu} where a file holds them, the mask (n,) of the seed's atoms."""
     table, seed = values["structure"], values["job"]["seed"]
-    further = {}
+    further, axes = {}, [0, 1, 2]
     if table["lattice"] is not None:
         composition = table["composition"]
         share = build.build_lattice(
@@ -52,19 +53,19 @@ def build_share(world, values) -> tuple[build.Share, dict]:
             periodic=table["periodic"] or (True, True, True),
         )
     else:
-        share, further = _share_of_file(world, table)
+        share, further, axes = _share_of_file(world, table)
         composition = table["composition"]
     if composition:
         share = build.substitute(world, share, composition, seed)
     if table["vacancies"]:
         share = build.vacancies(world, share, table["vacancies"], seed)
-        further = {}
+        further.pop("velocities", None)
     if table["rattle"]:
         share = build.rattle(share, table["rattle"], seed)
     if values["seed"]["radius"] is not None:
         share, further["seed"] = _embed_seed(world, share, values["seed"])
         further.pop("velocities", None)
-    vacuum = np.array(table["vacuum"])
+    vacuum = np.array(table["vacuum"])[axes]
     if vacuum.any():
         heights = Cell(share.matrix).heights
         share.matrix = share.matrix * (1.0 + vacuum / heights)[:, None]
@@ -94,18 +95,26 @@ def _embed_seed(world, host, seed):
 
 
 def _share_of_file(world, table):
-    """A file is read on one rank; each rank keeps an even share of the ids."""
-    from ostwald.io.structures import read_structure
+    """A file is read on one rank; each rank keeps an even share of the ids. Also returned: the order of the file's axes.
 
+    In a left-handed cell the first two axes change places, which moves no atom; [structure] speaks of the file's axes.
+    """
+    from ostwald.io.structures import StructureError, named_types, read_structure, right_handed_axes
+
+    order = table["species"]
     structure, problem = None, None
     if world.root:
         try:
             structure = read_structure(table["file"])
+            if order is not None:
+                structure = named_types(structure, order)
+        except StructureError as error:
+            named = table["file"] in str(error)
+            problem = error if named else RunFileError(f"[structure] species: {table['file']}: {error}")
         except (OSError, ValueError) as error:
             problem = error
     world.agree(problem)
     structure = world.bcast(structure)
-    order = table["species"]
     species = tuple(structure.species)
     types = np.asarray(structure.types, dtype=np.int32)
     if order is not None:
@@ -121,25 +130,32 @@ def _share_of_file(world, table):
     ids = np.arange(low, high, dtype=np.int64)
     copy, atom = np.divmod(ids, len(types))
     matrix = np.asarray(structure.matrix, dtype=float)
+    periodic = np.asarray(table["periodic"] if table["periodic"] is not None else structure.periodic, dtype=bool)
+    axes = right_handed_axes(matrix)
+    if axes != [0, 1, 2]:
+        world.log(f"{table['file']}: the cell is left-handed; from here on its first two axes change places")
     shift = np.stack(np.unravel_index(copy, repeats), axis=1) if len(ids) else np.zeros((0, 3))
     share = build.Share(
         positions=np.ascontiguousarray(structure.positions[atom] + shift @ matrix),
         ids=ids,
         types=np.ascontiguousarray(types[atom]),
-        matrix=matrix * np.array(repeats)[:, None],
+        matrix=(matrix * np.array(repeats)[:, None])[axes],
         origin=np.asarray(structure.origin, dtype=float),
-        periodic=np.asarray(table["periodic"] if table["periodic"] is not None else structure.periodic, dtype=bool),
+        periodic=periodic[axes],
         species=species,
         total=total,
     )
     further = {}
     if structure.velocities is not None:
         further["velocities"] = np.ascontiguousarray(structure.velocities[atom])
-    return share, further
+    if structure.masses is not None:
+        further["masses"] = dict(zip(structure.species, map(float, structure.masses)))
+    return share, further, axes
 
 
-def masses_of(values, species, potential) -> np.ndarray:
-    """Masses in amu by type: of the run file, else of the potential, else the standard atomic weights."""
+def masses_of(values, species, potential, of_file=None) -> np.ndarray:
+    """Masses in amu by type: of the run file, else of the structure's file ({symbol: amu}), else of the potential, else
+    the standard atomic weights."""
     from ase.data import atomic_masses, atomic_numbers
 
     given = values["structure"]["masses"] or {}
@@ -148,7 +164,7 @@ def masses_of(values, species, potential) -> np.ndarray:
             raise RunFileError(f"[structure] masses: {symbol} is not in the structure ({', '.join(species)})")
     masses = []
     for t, symbol in enumerate(species):
-        mass = given.get(symbol)
+        mass = given.get(symbol) or (of_file or {}).get(symbol)
         if mass is None and potential.masses is not None and potential.masses[t] > 0:
             mass = float(potential.masses[t])
         if mass is None:
@@ -191,7 +207,7 @@ def build_system(world, values, path) -> System:
         raise RunFileError(f"{path}: [structure]: {error}") from error
     check_cells(values, cell, path)
     potential = load_potential(values, share.species)
-    masses = masses_of(values, share.species, potential)
+    masses = masses_of(values, share.species, potential, further.pop("masses", None))
     seed = further.pop("seed", None)
     atoms = Atoms(share.species, masses, share.positions, share.types, share.ids, **further)
     if seed is not None:

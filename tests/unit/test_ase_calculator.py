@@ -203,3 +203,12 @@ def test_relaxation_with_the_cell(case):
     assert np.abs(atoms.get_stress()).max() < 1e-4
     if potential.species == ("Si",):
         assert atoms.get_volume() / len(atoms) == pytest.approx(5.43095**3 / 8, rel=1e-4)  # of Stillinger and Weber
+
+
+def test_a_left_handed_cell(case):
+    potential, atoms = case
+    atoms = rattle(atoms.repeat((2, 1, 1)))
+    left = atoms.copy()
+    left.set_cell(atoms.cell.array[[1, 0, 2]])
+    assert left.cell.handedness * atoms.cell.handedness == -1
+    same(everything(atoms, potential), everything(left, potential))

@@ -7,6 +7,7 @@ from ostwald.app.analysis.structure import surroundings
 from ostwald.app.jobs import md_setup
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.runfile import RunFileError, load_toml, validate
+from ostwald.parallel import CollectiveError
 
 RUN = """
 [job]
@@ -113,3 +114,52 @@ def test_axes_of_a_relaxation(tmp_path):
     stage = 'relax_cell = true\ncell = "anisotropic"\naxes = [true, false, true]'
     values, _ = read(tmp_path, stage=stage)
     assert md_setup.cell_modes(values["stage"][0]) == ["xx", "zz"]
+
+
+FILE = '[job]\nkind = "md"\n[structure]\nfile = "{file}"\n{structure}\n[potential]\nfile = "zhou:{elements}"\n'
+FILE += '[[stage]]\nensemble = "nve"\nsteps = 1\n'
+
+
+def system_of_file(world, tmp_path, file, structure="", elements="Al"):
+    path = tmp_path / "run.toml"
+    path.write_text(FILE.format(file=file, structure=structure, elements=elements))
+    return md_setup.build_system(world, validate(load_toml(path), TABLES, path), path)
+
+
+NUMBERED = (
+    "LAMMPS data\n\n2 atoms\n2 atom types\n0 20 xlo xhi\n0 20 ylo yhi\n0 20 zlo zhi\n{masses}\nAtoms # atomic\n\n"
+    "1 2 1 1 1\n2 1 5 5 5\n"
+)
+
+
+def test_masses_of_a_data_file(world, tmp_path):
+    (tmp_path / "data.two").write_text(NUMBERED.format(masses="\nMasses\n\n1 77.5 # Ni\n2 33.25 # Al\n"))
+    system = system_of_file(world, tmp_path, "data.two", 'species = ["Al", "Ni"]', "Ni-Al")
+    assert system.atoms.species == ("Al", "Ni")  # the file's names count, not their places
+    assert system.atoms.masses.tolist() == [33.25, 77.5]
+    system = system_of_file(world, tmp_path, "data.two", "masses = { Ni = 60 }\ncells = [2, 1, 1]", "Ni-Al")
+    assert dict(zip(system.atoms.species, system.atoms.masses)) == {"Ni": 60.0, "Al": 33.25}
+
+
+def test_numbered_types_get_names(world, tmp_path):
+    (tmp_path / "data.two").write_text(NUMBERED.format(masses=""))
+    system = system_of_file(world, tmp_path, "data.two", 'species = ["Ni", "Al"]', "Ni-Al")
+    assert system.atoms.species == ("Ni", "Al") and system.atoms.types[np.argsort(system.atoms.ids)].tolist() == [1, 0]
+    (tmp_path / "data.two").write_text(
+        NUMBERED.format(masses="\nMasses\n\n1 50\n2 26.98\n")
+    )  # only one is an element's
+    system = system_of_file(world, tmp_path, "data.two", 'species = ["Ni", "Al"]', "Ni-Al")
+    assert system.atoms.species == ("Ni", "Al") and system.atoms.masses.tolist() == [50.0, 26.98]
+    with pytest.raises(CollectiveError, match=r"species: .*data\.two: 1 species given \(Ni\)"):
+        system_of_file(world, tmp_path, "data.two", 'species = ["Ni"]', "Ni-Al")
+
+
+def test_a_left_handed_cell(world, tmp_path):
+    (tmp_path / "POSCAR").write_text("left\n1.0\n0 5 0\n4 0 0\n0 0 6\nAl\n2\nDirect\n0.1 0.2 0.3\n0.6 0.7 0.8\n")
+    more = "cells = [2, 3, 2]\nperiodic = [false, true, true]\nvacuum = [10, 0, 0]"
+    system = system_of_file(world, tmp_path, "POSCAR", more)
+    assert system.total == 24 and system.cell.periodic.tolist() == [True, False, True]
+    assert np.allclose(system.cell.matrix, np.diag([12, 20, 12]))
+    x = system.atoms.positions
+    assert np.allclose(x[np.argsort(system.atoms.ids)][:2], [[0.8, 0.5, 1.8], [2.8, 3.0, 4.8]])
+    assert x[:, 0].max() < 12 and 5 < x[:, 1].max() < 10

@@ -308,5 +308,7 @@ def test_report_of_a_run_directory(tmp_path):
     run = report.read_run(tmp_path / "run")
     run.series["solid_fraction"][60] = 0.01  # at 6 ps
     assert report._chosen(tmp_path / "run" / "trajectory.h5", run.series) == [0, 2, 3]
+    with pytest.raises(report.ReportError, match=r"absent/x.html: cannot be written, there is no folder"):
+        report.write_report(tmp_path / "run", tmp_path / "absent" / "x.html")
     other = report.write_report(tmp_path / "run", tmp_path / "page.html")
     assert other.read_text() == target.read_text()

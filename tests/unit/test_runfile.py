@@ -94,6 +94,9 @@ def test_no_file_and_no_text(tmp_path):
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RunFileError, match="not a text file"):
         load_toml(tmp_path / "b.toml")
+    (tmp_path / "b.toml").write_bytes("# Å\n".encode("latin-1"))
+    with pytest.raises(RunFileError, match="not a text file"):
+        load_toml(tmp_path / "b.toml")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,10 @@ def test_threads(monkeypatch, capsys):
     assert "1 ranks x 5 threads share 4 cores" in capsys.readouterr().err
     with pytest.raises(ValueError, match="at least 1"):
         World(threads=0)
+    world = World(threads=1)
+    assert world.use_threads(4) == world.threads == 4 and capsys.readouterr().err == ""
+    assert world.use_threads(6) == world.threads == 6
+    assert "1 ranks x 6 threads share 4 cores" in capsys.readouterr().err
 
 
 def test_log_goes_to_screen_and_files(world, capsys):
