@@ -40,7 +40,7 @@ class Case:
 
 
 CASES = [
-    Case("lj", "lj.toml", "fcc", (4 / 0.8442) ** (1 / 3), "Ar", 1.0, 1.44 / BOLTZMANN, 0.005 * REDUCED_TIME, 0.3),
+    Case("lj", "lj.toml", "fcc", (4 / 0.8442) ** (1 / 3), "Ar", 1.0, 1.44 / BOLTZMANN, 0.005 * REDUCED_TIME, 0.4),
     Case("eam-Cu", "zhou:Cu", "fcc", 3.615, "Cu", 63.55, 1600.0),
     Case("eam-Al", "zhou:Al", "fcc", 4.05, "Al", 26.98, 900.0),
     Case("sw-Si", "Si.sw", "diamond", 5.431, "Si", 28.06, 1000.0),
