@@ -12,6 +12,7 @@ report.html
 """
 
 import json
+import shutil
 from pathlib import Path
 
 from ostwald.io.lock import RunLock
@@ -81,6 +82,10 @@ class RunDirectory:
 
     def write_text(self, path, text: str) -> None:
         self._on_root(lambda: write_text(path, text))
+
+    def keep(self, source) -> None:
+        """Copies a file that the run needs again into the directory; collective."""
+        self._on_root(lambda: shutil.copyfile(source, self.path / Path(source).name))
 
     def close(self) -> None:
         """Closes the log and releases the lock."""

@@ -210,7 +210,7 @@ class Halo:
         if self._sends:
             prequest.Startall(self._sends)
         if self._on_node:
-            mailbox.begin()
+            mailbox.begin(self)
             for first, last, outboxes, at in self._near_packing:
                 pack(positions, rows, offsets, vectors, first, last, outboxes[mailbox.sequence & 1], at, True)
             mailbox.publish()
@@ -342,7 +342,7 @@ class Halo:
         if width > self._width:  # the same on every rank: they exchange the same kind of array
             self._width = width
             self._mailbox.reserve(width * self._near_rows)
-        self._mailbox.begin()
+        self._mailbox.begin(self)
         return self._mailbox.half(self.world.rank)
 
     def _publish(self):

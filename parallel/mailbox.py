@@ -29,6 +29,7 @@ class Mailbox:
         self.sequence = 0
         self.generation = 0  # of the memory: arrays of an earlier one must not be touched
         self._window = None
+        self._user = None
         self._counters, self._halves = {}, {}
 
     @classmethod
@@ -63,7 +64,11 @@ class Mailbox:
         _halo.publish(self._counters[self.me], self.sequence)
         self._node.Barrier()
 
-    def begin(self) -> None:
+    def begin(self, user) -> None:
+        """Starts an exchange of `user`, a halo. Another one has other readers: all must be done with its last exchange."""
+        if user is not self._user:
+            self._node.Barrier()
+            self._user = user
         self.sequence += 1
 
     def half(self, rank: int):

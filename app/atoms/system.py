@@ -21,7 +21,7 @@ class System:
     skin: Å added to the cutoff in the neighbour list; a list is renewed as soon as atoms and cell may have moved so far
     that a pair inside the cutoff is missing, tested every `check_every` steps, never before `delay` steps have gone by.
     grid: ranks along each axis (default: least surface). sort_every: builds between spatial sorts of the rows.
-    balance: "none", "static" (even atom counts at the first build) or "dynamic" (measured cost, every `balance_every` builds).
+    balance: "none", "static" (even atom counts at the first build) or "dynamic" (measured cost, every `balance_every` steps).
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class System:
         cuts=None,
         sort_every=4,
         balance="static",
-        balance_every=50,
+        balance_every=200,
         threads=None,
     ):
         self.world, self.cell, self.atoms, self.potential = world, cell, atoms, potential
@@ -60,6 +60,7 @@ class System:
         self.frozen_mask = 0
         self.conserves_momentum = True
         self._cost_mark = 0.0
+        self._since_balance = 0
         self._stale = True
 
     # ---- geometry ---------------------------------------------------------------------------------------------
@@ -76,12 +77,16 @@ class System:
     def update(self) -> bool:
         """Makes ghosts and neighbour list valid for the present positions and cell. Collective; True when it rebuilt."""
         self.age += 1
-        if self._stale or self._outrun():
+        self._since_balance += 1
+        if self._stale or self._balance_due() or self._outrun():
             self.rebuild()
             return True
         with self.world.timers("halo"):
             self.halo.forward_positions(self.atoms.positions, self.cell.matrix)
         return False
+
+    def _balance_due(self) -> bool:
+        return self.balance == "dynamic" and self.world.size > 1 and self._since_balance >= self.balance_every
 
     def _outrun(self) -> bool:
         """Whether a pair now inside the cutoff might be missing from the list.
@@ -116,7 +121,8 @@ class System:
         world, atoms, cell = self.world, self.atoms, self.cell
         timers = world.timers
         with timers("neighbour"):
-            if self.balance == "dynamic" and world.size > 1 and self.builds and self.builds % self.balance_every == 0:
+            if self.builds and self._balance_due():
+                self._since_balance = 0
                 spent = timers.seconds("force") + timers.seconds("neighbour")
                 self.bricks.rebalance(cell.fractional(atoms.positions[: atoms.n]), (spent - self._cost_mark))
                 self._cost_mark = spent

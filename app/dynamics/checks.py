@@ -68,9 +68,11 @@ def check_timestep(system, dt, *, fraction=0.2):
             f"(the shortest distance is {shortest:.3g} Å): minimise the structure first or take a shorter step"
         )
     suggestion = dt * limit / (moves[0] + moves[1])
+    unit = 10.0 ** (np.floor(np.log10(suggestion)) - 1.0)
+    suggestion = unit * np.floor(suggestion / unit)
     raise Unstable(
         f"a step of {dt:g} ps moves the fastest atom {moves[0] + moves[1]:.3g} Å, more than {fraction:.0%} of "
-        f"the shortest distance of {shortest:.3g} Å: take at most {suggestion:.1g} ps"
+        f"the shortest distance of {shortest:.3g} Å: take at most {suggestion:.2g} ps"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ostwald.app import dynamics
+from ostwald.app import STARTED, dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, GPA
 from ostwald.app.jobs import md_setup, timing
@@ -26,7 +26,7 @@ EXIT_RESUME = 85
 STOP_EVERY = 10
 """Steps between the collective tests for signals, wall time and due checkpoints."""
 STOP_MARGIN = 30.0
-"""Seconds kept before the wall-time limit for the last checkpoint, on top of what the last one took."""
+"""Seconds kept before the wall-time limit (a tenth of it where it is short), on top of two checkpoints and ten steps."""
 
 
 class Stopped(Exception):
@@ -56,20 +56,23 @@ class MolecularDynamics:
         self.started = time.monotonic()
         self.first_step = self.step
         self.simulated = 0.0
-        self.last_checkpoint = time.monotonic()
-        self.checkpoint_seconds = 0.0
+        self.last_checkpoint = self.last_service = time.monotonic()
+        self.checkpoint_seconds = self.service_seconds = 0.0
         self.row_mark = (time.monotonic(), self.step)
         self.analysis = md_setup.make_analysis(values)
         columns = self.analysis.columns if self.analysis else {}
         self.no_analysis = dict.fromkeys(columns, math.nan)
+        # rows and frames of this step are written already, but for a run that has only just begun
+        kept = self.step if self.resumed and self.step > 0 else -1
+        self.last_row = kept
         if self.resumed and directory.series_file.exists():
-            self.series = TimeSeries.resume(directory.series_file, world, self.step)
+            self.series = TimeSeries.resume(directory.series_file, world, kept)
         else:
             self.series = TimeSeries.create(directory.series_file, world, columns)
         self.trajectory = None
         if values["trajectory"]["every"]:
             table, file = values["trajectory"], directory.trajectory_file
-            self.trajectory = Frames(world, table, file, system, self.step if self.resumed else None)
+            self.trajectory = Frames(world, table, file, system, kept if self.resumed else None)
         self.steps = [md_setup.stage_steps(s) for s in values["stage"]]
         self.progress = Progress(world, sum(self.steps), done=self.step)
 
@@ -79,6 +82,9 @@ class MolecularDynamics:
         """Runs what is left. 0 when done, EXIT_RESUME when stopped early with a checkpoint."""
         old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
         try:
+            if not self.resumed:
+                self.system.update()
+                self.write_checkpoint()
             while self.stage < len(self.values["stage"]):
                 self._run_stage(self.values["stage"][self.stage])
                 self.stage, self.stage_step, self.integrator_state = self.stage + 1, 0, None
@@ -148,6 +154,7 @@ class MolecularDynamics:
                 integrator.second_half(system, self.step)
                 if stage["remove_momentum"] and step % stage["remove_momentum"] == 0:
                     dynamics.remove_momentum(system)
+                    integrator.prepare(system)
             self.step, self.stage_step = step, self.stage_step + 1
             self.time += dt
             self.simulated += dt
@@ -237,7 +244,8 @@ class MolecularDynamics:
         if self.analysis and (analyse or (frame and self.values["trajectory"]["structure"])):
             with timers("analysis"):
                 extra, labels = self.analysis.measure(system)
-        if row:
+        if row and self.step > self.last_row:
+            self.last_row = self.step
             values = self.scalars()
             if not math.isfinite(values["potential_energy"]):
                 self._guard()
@@ -275,10 +283,12 @@ class MolecularDynamics:
     def _service(self):
         """Signals, wall time, due checkpoints: decided together."""
         world = self.world
-        elapsed = time.monotonic() - self.started
+        now = time.monotonic()
+        self.service_seconds = max(self.service_seconds, now - self.last_service)
+        self.last_service = now
         limit = self.values["job"]["walltime"]
-        late = limit is not None and elapsed > limit - STOP_MARGIN - 2 * self.checkpoint_seconds
-        late = late and (limit > 2 * STOP_MARGIN or elapsed > limit)
+        margin = self.service_seconds + 2 * self.checkpoint_seconds + min(STOP_MARGIN, 0.1 * (limit or 0.0))
+        late = limit is not None and now - STARTED > limit - margin
         checkpoint = self.values["checkpoint"]
         due = time.monotonic() - self.last_checkpoint > checkpoint["interval"]
         flags = world.allreduce(np.array([float(self.signal), float(late), float(due)]), op="max")
@@ -375,10 +385,14 @@ def default_directory(path) -> Path:
 def run(world, path, directory=None, force=False) -> int:
     """Starts the job of a run file."""
     values = prepare(world, path)
+    world.use_threads(values["parallel"]["threads"])
     system = md_setup.build_system(world, values, path)
     where = directory or values["job"]["directory"] or default_directory(path)
     values["job"]["directory"] = None
+    source = md_setup.portable_potential(values)
     with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:
+        if source is not None:
+            target.keep(source)
         announce(world, values, system, target)
         return MolecularDynamics(world, values, target, system).run()
 
@@ -387,6 +401,8 @@ def resume(world, directory, walltime=None) -> int:
     """Continues a run directory from its newest valid checkpoint."""
     with RunDirectory.open(directory, world) as target:
         values = prepare(world, target.run_file)
+        md_setup.resolve_potential(values, target.run_file)
+        world.use_threads(values["parallel"]["threads"])
         if walltime is not None:
             values["job"]["walltime"] = walltime
         checkpoint = read_checkpoint(target.checkpoints, world)

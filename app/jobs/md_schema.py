@@ -176,6 +176,36 @@ def _check_stage(v, error):
         raise error("stress", "six components need cell = 'anisotropic' or 'triclinic'")
     if v["steps"] is None and ensemble == "minimise":
         raise error("steps", "is required for minimise (largest number of iterations)")
+    _refuse_idle_keys(v, error)
+
+
+def _refuse_idle_keys(v, error):
+    """A key that was changed but would do nothing is a mistake of somebody."""
+    ensemble, minimise = v["ensemble"], v["ensemble"] == "minimise"
+    chained = ensemble == "npt" or (ensemble == "nvt" and v["thermostat"] == "nose-hoover")
+    cell = ensemble in ("npt", "nph") or (minimise and v["relax_cell"])
+    works = {
+        "thermostat": ensemble == "nvt",
+        "thermostat_time": ensemble in ("nvt", "npt"),
+        "chain": chained,
+        "temperature": not minimise,
+        "velocities": not minimise,
+        "timestep": not minimise,
+        "remove_momentum": not minimise
+        and not v["freeze"]
+        and not (ensemble == "nvt" and v["thermostat"] == "langevin"),
+        "pressure": cell,
+        "stress": cell,
+        "cell": cell,
+        "axes": cell and v["cell"] == "anisotropic",
+        "barostat_time": ensemble in ("npt", "nph"),
+        **dict.fromkeys(("method", "force_tolerance", "stress_tolerance", "relax_cell"), minimise),
+    }
+    for name, does in works.items():
+        if not does and v[name] != STAGE.keys[name].default:
+            raise error(name, f"has no effect in this stage ({ensemble})")
+    if v["stress"] is not None and v["cell"] == "anisotropic" and any(v["stress"][3:]):
+        raise error("stress", "shear components need cell = 'triclinic'")
 
 
 STAGE = Table(

@@ -36,6 +36,18 @@ def resolve_potential(values, path):
         values["potential"]["file"] = os.path.abspath(beside)
 
 
+def portable_potential(values):
+    """The potential file that a run directory keeps, or None; the run file then names it as a file beside itself.
+
+    A file that names other files (TOML) stays where it is.
+    """
+    source = values["potential"]["file"]
+    if not os.path.isfile(source) or source.endswith(".toml"):
+        return None
+    values["potential"]["file"] = os.path.basename(source)
+    return source
+
+
 def build_share(world, values) -> tuple[build.Share, dict]:
     """This rank's share of the starting structure, and what else there is of it: velocities (n, 3) and masses
     {symbol: amu} where a file holds them, the mask (n,) of the seed's atoms."""
@@ -186,7 +198,6 @@ def system_options(values) -> dict:
         delay=neighbours["delay"],
         grid=parallel["grid"],
         balance=parallel["balance"],
-        threads=parallel["threads"],
     )
 
 
