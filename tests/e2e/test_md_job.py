@@ -200,7 +200,7 @@ def test_the_end_of_a_stage_is_kept(ostwald, run_file, tmp_path):
         path,
     )
     assert status == 1 and "in one step" in err, err
-    assert [found.step for found in list_checkpoints(path / "checkpoints")] == [60]
+    assert [found.step for found in list_checkpoints(path / "checkpoints")] == [0, 60]
 
 
 def test_kill_nine_loses_nothing_before_the_last_checkpoint(ostwald, run_file, tmp_path):
@@ -281,7 +281,7 @@ def test_a_grid_set_by_the_user(ostwald, run_file, tmp_path):
     for command in (("check", path, "--ranks", 3), ("run", path, "-d", tmp_path / "run")):
         status, out, err = ostwald(*command)
         assert status == 1 and "[parallel] grid: 1 × 2 × 1 bricks do not match" in err, err
-    assert ostwald("check", path, "--ranks", -1)[0] == 1
+    assert ostwald("check", path, "--ranks", -1)[0] == 2
     before = job(steps=100000) + "[parallel]\ngrid = [1, 2, 1]\n"
     checkpoints = tmp_path / "run/checkpoints"
     ostwald.kill_when(
@@ -291,3 +291,37 @@ def test_a_grid_set_by_the_user(ostwald, run_file, tmp_path):
     )
     status, out, err = ostwald("resume", tmp_path / "run", "--walltime", "2s")
     assert status == 85, out + err  # on one rank, whatever the grid was
+
+
+def test_a_run_that_dies_at_once_starts_again(ostwald, run_file, tmp_path):
+    """There is a checkpoint from the first moment on; what was written after it is written once."""
+    path = tmp_path / "run"
+    folder = path / "checkpoints"
+    text = job(checkpoint=0)
+    ostwald.kill_when(
+        lambda: folder.exists() and any(folder.glob("checkpoint-*.h5")), "run", run_file(text), "-d", path
+    )
+    assert list_checkpoints(folder)[0].step == 0
+    assert ostwald("resume", path)[0] == 0
+    assert list(read_series(path / "series.h5")["step"]) == list(range(0, 201, 10))
+    with h5py.File(path / "trajectory.h5") as f:
+        assert list(f["particles/trajectory/position/step"][:]) == list(range(0, 201, 20))
+
+
+def test_a_run_directory_can_be_moved(ostwald, run_file, tmp_path):
+    """It keeps its potential."""
+    from ostwald.app.potentials import eam, zhou
+
+    eam.write_setfl(tmp_path / "Cu.eam.alloy", zhou.tables(("Cu",)))
+    text = job(steps=100000).replace("zhou:Cu", "Cu.eam.alloy")
+    log = tmp_path / "run/series.csv"
+    status, out, err = ostwald.kill_when(
+        lambda: log.exists() and log.read_text().count("\n") > 3,
+        *("run", run_file(text), "-d", tmp_path / "run"),
+        number=signal.SIGUSR1,
+    )
+    assert status == 85, out + err
+    (tmp_path / "Cu.eam.alloy").unlink()
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    status, out, err = ostwald("resume", tmp_path / "elsewhere", "--walltime", "2s")
+    assert status == 85 and "WARNING: the potential" not in err, out + err

@@ -71,6 +71,8 @@ MISTAKES = [
     ("temperature = [300, 600]", "temprature = 300", ["[stage 1] temprature", "did you mean 'temperature'"]),
     ('ensemble = "nvt"', 'ensemble = "npt"', ["[stage 1] pressure", "required for npt"]),
     ('walltime = "1h30m"', 'walltime = "soon"', ["[job] walltime", "duration"]),
+    ("steps = 10", "steps = 10\nforce_tolerance = 0.1", ["[stage 1] force_tolerance", "no effect"]),
+    ("steps = 10", "steps = 10\naxes = [true, true, false]", ["[stage 1] axes", "no effect"]),
     ("[[stage]]", "[[stage]", ["not valid TOML", "line"]),
 ]
 
