@@ -8,10 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-EXIT_USAGE = 2
-EXIT_RESUME = 85
-"""A job that stopped early, with a checkpoint, and asks to be resumed."""
-
 
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""

@@ -1,6 +1,6 @@
 """Run files: TOML, checked against a declared schema before anything is computed.
 
-A job kind declares its tables as `Table`s of `Key`s; `read_run_file` returns the values with every default filled in, or
+A job kind declares its tables as `Table`s of `Key`s; `validate` returns the values with every default filled in, or
 raises RunFileError with one sentence that names file, table and key. The declarations carry unit and meaning, so the
 reference pages are made from them.
 """

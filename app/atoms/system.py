@@ -46,6 +46,8 @@ class System:
         self.sort_every, self.balance, self.balance_every = int(sort_every), balance, int(balance_every)
         self.threads = world.threads if threads is None else int(threads)
         self.total = int(world.allreduce(atoms.n))
+        counts = np.bincount(atoms.types[: atoms.n], minlength=len(atoms.masses))
+        self.mass = float(world.allreduce(counts) @ atoms.masses)
         self.bricks = Bricks(world, cell.periodic, grid=grid, lengths=tuple(cell.heights), cuts=cuts)
         self.halo = Halo(world, self.bricks)
         # per-rank lists can differ in style only through the potential, which is the same on every rank
@@ -97,7 +99,8 @@ class System:
         if self.age < self.delay or self.age % self.check_every:
             return False
         with self.world.timers("neighbour"):
-            deformation = np.linalg.solve(self.reference_matrix, self.cell.matrix)
+            deformed = (self.reference_matrix != self.cell.matrix).any()
+            deformation = np.linalg.solve(self.reference_matrix, self.cell.matrix) if deformed else np.eye(3)
             moved2 = _neighbour.max_displacement2(
                 self.atoms.positions,
                 self.reference,
@@ -108,9 +111,7 @@ class System:
             )
             # not (<=) rather than (>): a NaN position must reach the rebuild, which reports it
             moved2 = self.world.allreduce(moved2 if moved2 == moved2 else np.inf, op="max")
-            smallest = 1.0
-            if (self.reference_matrix != self.cell.matrix).any():
-                smallest = float(np.linalg.svd(deformation, compute_uv=False)[-1])
+            smallest = float(np.linalg.svd(deformation, compute_uv=False)[-1]) if deformed else 1.0
             outrun = not self.potential.cutoff + 2.0 * moved2**0.5 <= smallest * self.list_cutoff
             if outrun and self.age > 1 and self.age == max(self.delay, self.check_every):
                 self.dangerous += 1
@@ -264,8 +265,7 @@ class System:
 
     def density(self) -> float:
         """g/cm³"""
-        counts = np.bincount(self.atoms.types[: self.atoms.n], minlength=len(self.atoms.masses)).astype(float)
-        return DENSITY * float(self.world.allreduce(counts) @ self.atoms.masses) / self.cell.volume
+        return DENSITY * self.mass / self.cell.volume
 
     # ---- restart ----------------------------------------------------------------------------------------------
 

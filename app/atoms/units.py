@@ -3,7 +3,7 @@
 With these, kinetic energies and accelerations need one factor: 1 amu Å²/ps² = `MVV2E` eV.
 """
 
-from math import sqrt
+import numpy as np
 
 BOLTZMANN = 8.617333262e-5
 """eV/K"""
@@ -18,5 +18,5 @@ DENSITY = 1.66053906660
 
 
 def thermal_speed(temperature, mass):
-    """Standard deviation of one velocity component, Å/ps, at `temperature` (K) for `mass` (amu)."""
-    return sqrt(BOLTZMANN * temperature / (mass * MVV2E))
+    """Standard deviation of one velocity component, Å/ps, at `temperature` (K) for `mass` (amu, number or array)."""
+    return np.sqrt(BOLTZMANN * temperature / (mass * MVV2E))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostwald.app.atoms.units import BOLTZMANN, MVV2E
+from ostwald.app.atoms.units import BOLTZMANN, MVV2E, thermal_speed
 from ostwald.parallel.random import philox_normal
 
 
@@ -47,7 +47,7 @@ def initialise_velocities(
     atoms = system.atoms
     chosen = _chosen(system, group, select)
     ids, masses = atoms.ids[: atoms.n][chosen], atoms.masses[atoms.types[: atoms.n][chosen]]
-    widths = np.sqrt(BOLTZMANN * temperature / (MVV2E * masses))
+    widths = thermal_speed(temperature, masses)
     atoms.velocities[chosen] = widths[:, None] * philox_normal(seed, "velocities", ids, step, 3)
     if system.frozen_mask:
         atoms.velocities[(atoms.groups & np.uint32(system.frozen_mask)) != 0] = 0.0

@@ -23,6 +23,7 @@ from ostwald.io.timeseries import TimeSeries
 from ostwald.parallel import CollectiveError
 
 EXIT_RESUME = 85
+"""A job that stopped early, with a checkpoint, and asks to be resumed."""
 STOP_EVERY = 10
 """Steps between the collective tests for signals, wall time and due checkpoints."""
 STOP_MARGIN = 30.0

@@ -16,9 +16,6 @@ from ostwald.app.atoms.system import System
 from ostwald.app.dynamics.barostat import CellModes
 from ostwald.app.runfile import RunFileError
 
-VOIGT_DIAGONAL = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
-
-
 # ---- structure ------------------------------------------------------------------------------------------------------
 
 
