@@ -83,9 +83,9 @@ class RunDirectory:
     def write_text(self, path, text: str) -> None:
         self._on_root(lambda: write_text(path, text))
 
-    def keep(self, source) -> None:
-        """Copies a file that the run needs again into the directory; collective."""
-        self._on_root(lambda: shutil.copyfile(source, self.path / Path(source).name))
+    def keep(self, source, name=None) -> None:
+        """Copies a file that the run needs again into the directory, under its name or another; collective."""
+        self._on_root(lambda: shutil.copyfile(source, self.path / (name or Path(source).name)))
 
     def close(self) -> None:
         """Closes the log and releases the lock."""

@@ -390,10 +390,10 @@ def run(world, path, directory=None, force=False) -> int:
     system = md_setup.build_system(world, values, path)
     where = directory or values["job"]["directory"] or default_directory(path)
     values["job"]["directory"] = None
-    source = md_setup.portable_potential(values)
+    kept = md_setup.portable_potential(values)
     with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:
-        if source is not None:
-            target.keep(source)
+        for name, source in kept.items():
+            target.keep(source, name)
         announce(world, values, system, target)
         return MolecularDynamics(world, values, target, system).run()
 

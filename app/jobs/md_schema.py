@@ -93,7 +93,10 @@ SEED = Table(
 POTENTIAL = Table(
     "potential",
     {
-        "file": Key("str", doc="potential file or directory, or a built-in one such as zhou:Al"),
+        "file": Key(
+            "str|str*",
+            doc="potential file or directory, or a built-in one such as zhou:Al; several of one kind: their mean",
+        ),
         "precision": Key("str", "double", choices=("double", "mixed"), doc="arithmetic of the force kernels"),
     },
     doc="The interatomic potential.",

@@ -27,22 +27,34 @@ def load_potential(values, species):
 
 def resolve_potential(values, path):
     """Makes the potential's path absolute when it is a file beside the run file; built-in names stay as they are."""
-    name = values["potential"]["file"]
-    beside = os.path.join(os.path.dirname(os.path.abspath(path)), os.path.expanduser(name))
-    if os.path.exists(beside):
-        values["potential"]["file"] = os.path.abspath(beside)
+
+    def absolute(name):
+        beside = os.path.join(os.path.dirname(os.path.abspath(path)), os.path.expanduser(name))
+        return os.path.abspath(beside) if os.path.exists(beside) else name
+
+    names = values["potential"]["file"]
+    values["potential"]["file"] = list(map(absolute, names)) if isinstance(names, list) else absolute(names)
 
 
-def portable_potential(values):
-    """The potential file that a run directory keeps, or None; the run file then names it as a file beside itself.
+def portable_potential(values) -> dict[str, str]:
+    """{name: source} of the potential files that a run directory keeps; the run file then names them, beside itself.
 
     A file that names other files (TOML) stays where it is.
     """
-    source = values["potential"]["file"]
-    if not os.path.isfile(source) or source.endswith(".toml"):
-        return None
-    values["potential"]["file"] = os.path.basename(source)
-    return source
+    kept = {}
+
+    def portable(source):
+        if not os.path.isfile(source) or source.endswith(".toml"):
+            return source
+        name = os.path.basename(source)
+        if name in kept:  # members of an ensemble often differ in their folders only
+            name = f"{len(kept) + 1}-{name}"
+        kept[name] = source
+        return name
+
+    sources = values["potential"]["file"]
+    values["potential"]["file"] = list(map(portable, sources)) if isinstance(sources, list) else portable(sources)
+    return kept
 
 
 def build_share(world, values) -> tuple[build.Share, dict]:

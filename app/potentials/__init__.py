@@ -5,6 +5,7 @@ atoms.calc = potential.ase()
 """
 
 from .base import Neighbourhoods, Potential, PotentialError
+from .ensemble import Ensemble
 from .registry import load
 
-__all__ = ["Neighbourhoods", "Potential", "PotentialError", "load"]
+__all__ = ["Ensemble", "Neighbourhoods", "Potential", "PotentialError", "load"]

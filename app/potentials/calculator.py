@@ -8,6 +8,7 @@ from ase.geometry import complete_cell
 from ostwald.app.atoms.neighbours import NeighbourList
 
 from .base import Neighbourhoods, PotentialError
+from .ensemble import Ensemble
 from .images import Images
 
 
@@ -17,7 +18,8 @@ class OstwaldCalculator(Calculator):
     potential: Potential. skin (Å): how far beyond the cutoff the neighbour list reaches; it is kept while no atom has
     moved by more than half of it and cell, periodicity and species are the same. threads: of the kernels.
     energy (eV), free_energy (the same), energies (n,); forces (n, 3) eV/Å; stress (6,) eV/Å³ in ASE's sign and order
-    (xx yy zz yz xz xy) and stresses (n, 6), the atoms' shares of it.
+    (xx yy zz yz xz xy) and stresses (n, 6), the atoms' shares of it. Of an ensemble also force_deviation (n,) eV/Å, in
+    `results` after every calculation, or by get_property("force_deviation").
     """
 
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
@@ -28,6 +30,8 @@ class OstwaldCalculator(Calculator):
     def __init__(self, potential, skin=1.0, threads=1):
         super().__init__()
         self.potential = potential
+        if isinstance(potential, Ensemble):
+            self.implemented_properties = (*self.implemented_properties, "force_deviation")
         self.skin = float(skin)
         self.threads = int(threads)
         self.builds = 0
@@ -46,6 +50,8 @@ class OstwaldCalculator(Calculator):
         if n == 0:
             raise PotentialError("there are no atoms to compute")
         nb = self._neighbourhoods(atoms)
+        if isinstance(self.potential, Ensemble):
+            self.potential.watch_deviation()
         forces = np.zeros((nb.nall, 3))
         energies = np.zeros(nb.nall) if "energies" in properties else None
         virials = np.zeros((nb.nall, 6)) if "stresses" in properties else None
@@ -57,6 +63,8 @@ class OstwaldCalculator(Calculator):
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces[:n].copy()}
         if energies is not None:
             self.results["energies"] = energies[:n].copy()
+        if isinstance(self.potential, Ensemble):
+            self.results["force_deviation"] = self.potential.deviation
         if atoms.cell.rank == 3:
             volume = atoms.get_volume()
             self.results["stress"] = -np.asarray(virial) / volume

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ostwald.io.text import read_text
 
+from . import ensemble
 from .base import Potential, PotentialError, check_precision
 
 # those with an unmistakable mark first
@@ -36,12 +37,14 @@ def load(path, species=None, precision="double") -> Potential:
     """Reads a potential, its family decided by content and suffix.
 
     path: a file or directory; the name of a published set that comes along (Si.sw, Si.tersoff); or "zhou:Ni-Al", metals
-        of the analytic Zhou-Johnson-Wadley set (2004).
+        of the analytic Zhou-Johnson-Wadley set (2004). A list of these gives their Ensemble.
     species: chemical symbol of each type of atom; None: those of the file, in its order.
     precision: "double", or "mixed" (float pair arithmetic, double sums).
     PotentialError: one sentence naming the file, and the line where there is one.
     """
     check_precision(precision)
+    if isinstance(path, (list, tuple)):
+        return ensemble.read(path, lambda name, own: load(name, own if species is None else species, precision))
     if species is not None:
         species = (species,) if isinstance(species, str) else tuple(species)
         if not species:

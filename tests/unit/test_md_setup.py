@@ -1,12 +1,16 @@
 """From run files to systems: seeds, groups, and what does not make sense."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ostwald.app.analysis.structure import surroundings
 from ostwald.app.jobs import md_setup
 from ostwald.app.jobs.md_schema import TABLES
-from ostwald.app.runfile import RunFileError, load_toml, validate
+from ostwald.app.potentials import zhou
+from ostwald.app.potentials.eam import write_setfl
+from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
 from ostwald.parallel import CollectiveError
 
 RUN = """
@@ -161,3 +165,26 @@ def test_a_left_handed_cell(world, tmp_path):
     x = system.atoms.positions
     assert np.allclose(x[np.argsort(system.atoms.ids)][:2], [[0.8, 0.5, 1.8], [2.8, 3.0, 4.8]])
     assert x[:, 0].max() < 12 and 5 < x[:, 1].max() < 10
+
+
+def test_an_ensemble_is_kept_with_the_run(world, tmp_path):
+    """Members with one name in several folders, and one that needs no file."""
+    for k, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        table = zhou.tables(("Al",))
+        write_setfl(tmp_path / folder / "Al.eam.alloy", replace(table, pair=(1.01 + 0.01 * k) * table.pair))
+    text = RUN.replace('"zhou:Al"', '["a/Al.eam.alloy", "zhou:Al", "b/Al.eam.alloy"]')
+    path = tmp_path / "run.toml"
+    path.write_text(text.format(structure="", tables="", stage=""))
+    values = validate(load_toml(path), TABLES, path)
+    system = md_setup.build_system(world, values, path)
+    assert len(system.potential.members) == 3
+    kept = md_setup.portable_potential(values)
+    assert kept == {
+        "Al.eam.alloy": str(tmp_path / "a/Al.eam.alloy"),
+        "2-Al.eam.alloy": str(tmp_path / "b/Al.eam.alloy"),
+    }
+    assert values["potential"]["file"] == ["Al.eam.alloy", "zhou:Al", "2-Al.eam.alloy"]
+    again = tmp_path / "again.toml"
+    again.write_text(dumps(values))
+    assert validate(load_toml(again), TABLES, again)["potential"] == values["potential"]

@@ -1,0 +1,138 @@
+"""Ensembles (committees): several potentials of one kind, trained alike, whose disagreement tells where none is known.
+
+The ensemble's energy, forces and virial are the means over its M members. The disagreement on atom i is
+
+    ε_i = sqrt(⟨|F_i^m − ⟨F_i⟩|²⟩_m)
+
+over the members m, without Bessel's correction: DP-GEN's model deviation (Zhang, Lin, Wang, Car, E, Phys. Rev.
+Materials 3, 023804 (2019), eq. 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import Potential, PotentialError
+
+
+class Ensemble(Potential):
+    """The mean of several potentials of one family with the same species.
+
+    members: two or more Potentials. After `watch_deviation(True)` each compute() fills `deviation` (n,) float64, eV/Å:
+    the force deviation ε of the local atoms; else it is None and nothing is spent on it.
+    """
+
+    def __init__(self, members):
+        self.members = tuple(members)
+        if len(self.members) < 2:
+            raise PotentialError("an ensemble needs at least two members", *[m.path for m in self.members])
+        first = self.members[0]
+        for member in self.members[1:]:
+            if member.family != first.family:
+                raise PotentialError(
+                    f"is of the kind {member.family}, the first member of the ensemble ({_name(first)}) is {first.family}",
+                    _name(member),
+                )
+            if tuple(member.species) != tuple(first.species):
+                raise PotentialError(
+                    f"the species are {' '.join(member.species)}, those of the first member of the ensemble "
+                    f"({_name(first)}) are {' '.join(first.species)}",
+                    _name(member),
+                )
+            if member.precision != first.precision:
+                raise PotentialError("all members of an ensemble must have the same precision", _name(member))
+        self.family = f"ensemble of {first.family}"
+        self.species, self.precision = first.species, first.precision
+        self.cutoff = max(member.cutoff for member in self.members)
+        styles = {member.list_style for member in self.members}
+        self.list_style = "full" if "full" in styles else "half"
+        self.reverse = any(member.reverse for member in self.members)
+        self.masses = next((m.masses for m in self.members if m.masses is not None), None)
+        self.deviation = None
+        self._deviating = False
+        self._forces = np.empty((0, 3))
+
+    def parameters(self):
+        return [member.hash for member in self.members]
+
+    def describe(self):
+        names = ", ".join(_name(member) for member in self.members)
+        return (
+            f"ensemble of {len(self.members)} {self.members[0].family} potentials ({names}), {' '.join(self.species)}, "
+            f"cutoff {self.cutoff:.4g} Å, {self.precision}"
+        )
+
+    def watch_deviation(self, on=True):
+        """Whether compute() also fills `deviation`; the forces then differ from those without in rounding only."""
+        self._deviating = bool(on)
+        if not on:
+            self.deviation = None
+
+    def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
+        scale = 1.0 / len(self.members)
+        rows = (nb.nall, 3)
+        if len(self._forces) < nb.nall:
+            self._forces = np.empty((nb.nall + nb.nall // 8, 3))
+        total = self._forces[: nb.nall]
+        total.fill(0.0)
+        share = np.zeros(nb.nall) if energies is not None else None
+        shares = np.zeros((nb.nall, 6)) if virials is not None else None
+        given = dict(energy=energy, virial=virial, energies=share, virials=shares, threads=threads)
+        e, w = 0.0, np.zeros(6)
+        spread = _Spread(nb.nlocal) if self._deviating else None
+        one = np.empty(rows) if self._deviating else total
+        for member in self.members:
+            if spread is not None:
+                one.fill(0.0)
+            em, wm = member.compute(nb, one, **given)
+            e, w = e + em, w + wm
+            if spread is not None:
+                total += one
+                if member.reverse:  # an atom's force is complete only with what other ranks have computed of it
+                    nb.reverse(one)
+                spread.add(one[: nb.nlocal])
+        np.multiply(total, scale, out=total)
+        forces += total
+        for sums, out in ((share, energies), (shares, virials)):
+            if out is not None:
+                out += scale * sums
+        if spread is not None:
+            self.deviation = spread.deviation
+        return scale * e, scale * w
+
+
+class _Spread:
+    """√ of the mean square distance from the mean of vectors (n, 3) that come one set at a time (Welford, 1962)."""
+
+    def __init__(self, n):
+        self.count = 0
+        self.mean, self.squares = np.zeros((n, 3)), np.zeros(n)
+
+    def add(self, vectors):
+        self.count += 1
+        before = vectors - self.mean
+        self.mean += before / self.count
+        self.squares += np.einsum("ij,ij->i", before, vectors - self.mean)
+
+    @property
+    def deviation(self):
+        return np.sqrt(np.maximum(self.squares, 0.0) / self.count)
+
+
+def _name(member) -> str:
+    return member.path or member.family
+
+
+def read(paths, load) -> Ensemble:
+    """The ensemble of the potentials at these paths. load(path, species): reads one; species None: its own."""
+    members = [load(paths[0], None)] if paths else []
+    for path in paths[1:]:
+        member = load(path, None)
+        species = members[0].species
+        if member.species != species and sorted(member.species) == sorted(species):
+            member = load(path, species)  # the same, in another order
+        for path_before, before in zip(paths, members):
+            if before.hash == member.hash:
+                raise PotentialError(f"is the same potential as {path_before}", path)
+        members.append(member)
+    return Ensemble(members)
