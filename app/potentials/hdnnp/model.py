@@ -72,7 +72,7 @@ class _ByValue:
     def __eq__(self, other):
         if type(self) is not type(other):
             return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
     __hash__ = None
 
@@ -167,6 +167,7 @@ class Model(_ByValue):
     scaling one of SCALINGS, of inputs to [scale_min, scale_max]; normalize_nodes: what enters an activation is divided by
     the number of the layer's inputs (weights are those of the file, network() folds the division into them).
     keywords: lines of input.nn of which the above says nothing (of training), as (name, arguments), in order.
+    units_stated: False where nobody said the units and Å and eV were assumed.
     """
 
     elements: list[Element]
@@ -182,6 +183,7 @@ class Model(_ByValue):
     length_unit: float = 1.0
     energy_unit: float = 1.0
     keywords: list[tuple[str, str]] = field(default_factory=list)
+    units_stated: bool = field(default=True, compare=False)
 
     @property
     def species(self) -> tuple[str, ...]:
