@@ -242,7 +242,7 @@ def test_what_cannot_be_fitted_is_refused(chain):
     with pytest.raises(NucleationError, match="fewer than 3 replicas grew"):
         nucleation.fit_first_passage(quiet)
     time = np.linspace(0, 10, 200)
-    with pytest.raises(NucleationError, match="not separated|plateau"):  # steady growth from the start: no barrier
+    with pytest.raises(NucleationError, match=r"not separated|plateau"):  # steady growth from the start: no barrier
         nucleation.fit_first_passage([(time, 30 * time + k) for k in range(5)])
 
 
