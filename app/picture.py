@@ -18,6 +18,9 @@ COLOURS = {
     "bcc": "#4a7fe0",
     "ico": "#e8b030",
     "crystal": "#a6d8ae",
+    "sc": "#9467bd",
+    "cubic_diamond": "#2f8fd0",
+    "hexagonal_diamond": "#f08a3c",
     "other": "#d3d8e0",
 }
 MEANING = {
@@ -26,11 +29,14 @@ MEANING = {
     "bcc": "bcc",
     "ico": "icosahedral",
     "crystal": "crystal, distorted",
+    "sc": "simple cubic",
+    "cubic_diamond": "cubic diamond",
+    "hexagonal_diamond": "hexagonal diamond",
     "other": "liquid, disordered",
 }
 
 
-def labels_of(frame, method="q6", threshold=analysis.SOLID):
+def labels_of(frame, method="q6", threshold=None):
     """(n,) int8 labels (`analysis.structure.LABELS`) of a whole structure on one process, without ranks.
 
     frame: positions (n, 3) Å, matrix, origin, periodic. method, threshold: as of `analysis.structure.structure`.
@@ -45,7 +51,7 @@ def labels_of(frame, method="q6", threshold=analysis.SOLID):
     rows = np.ascontiguousarray(images.rows(positions))
     no_list = np.zeros(n + 1, np.int64), np.zeros(0, np.int32)
     nb = Neighbourhoods(rows, np.zeros(len(rows), np.int32), n, *no_list, "full", images.forward)
-    return analysis.labelled(nb, reach, method, threshold)[0]
+    return analysis.labelled(nb, reach, method, threshold).labels
 
 
 def spheres(x, y, depth, radius, colours, shape, scale):

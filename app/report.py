@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ostwald.app import picture
-from ostwald.app.analysis.structure import LABELS, SOLID
+from ostwald.app.analysis.structure import LABELS, describe
 from ostwald.io.text import read_text, write_text
 
 # Colours of the plots; in the page they become variables, so that light and dark have their own.
@@ -250,6 +250,17 @@ def _plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False, are
     return _svg(figure, name)
 
 
+def _method(how) -> tuple:
+    """(method, threshold) of the table [analysis]."""
+    return how.get("method", "q6"), how.get("threshold")
+
+
+def _classified(how) -> str:
+    """How atoms were classified, as a sentence without its stop."""
+    text = describe(*_method(how))
+    return text[0].upper() + text[1:]
+
+
 def _figures(run) -> list[tuple[str, str, str]]:
     """(title, SVG, caption) of each plot that the series can fill."""
     found = []
@@ -263,10 +274,7 @@ def _figures(run) -> list[tuple[str, str, str]]:
         names = [name for name in LABELS[1:] if f"{name}_fraction" in s and np.nanmax(s[f"{name}_fraction"]) > 0.002]
         areas = [(name, picture.COLOURS[name], s[f"{name}_fraction"]) for name in names]
         how = run.settings.get("analysis", {})
-        if how.get("method", "q6") == "q6":
-            caption = f"Line: atoms with q̄₆ above {how.get('threshold', SOLID):g}. Areas: adaptive CNA, stacked."
-        else:
-            caption = "Solid: fcc, hcp or bcc by adaptive common neighbour analysis."
+        caption = f"Line: solid atoms; areas: their types, stacked. {_classified(how)}."
         svg = _plot(
             run, "solid", "fraction of atoms", [("solid", s["solid_fraction"])], floor=0, ceiling=1, areas=areas
         )
@@ -442,11 +450,10 @@ def _tiles(run) -> list[tuple[str, str, str]]:
 
 def _pictures(run) -> str:
     how = run.settings.get("analysis", {})
-    method, threshold = how.get("method", "q6"), how.get("threshold", SOLID)
     items, seen = [], set()
     for frame in run.frames:
         stored = frame.arrays.get("structure")
-        labels = picture.labels_of(frame, method, threshold) if stored is None else np.asarray(stored).astype(int)
+        labels = picture.labels_of(frame, *_method(how)) if stored is None else np.asarray(stored).astype(int)
         seen |= set(np.unique(labels).tolist())
         when = frame.info.get("time")
         caption = f"{_number(float(when), 4)} ps" if when is not None and when else "start"
@@ -459,12 +466,9 @@ def _pictures(run) -> str:
         f'<span><i style="background:{picture.COLOURS[name]}"></i>{escape(picture.MEANING[name])}</span>'
         for name in sorted(names, key=list(picture.COLOURS).index)
     )
-    by = "adaptive common neighbour analysis"
-    if method == "q6":
-        by += f" and averaged bond order q̄₆ > {threshold:g}"
     return (
         f'<h2>Structure</h2><div class="{"three" if len(items) > 2 else "two"}">{"".join(items)}</div><p class="key">{key}</p>'
-        f'<p class="note">A slab of about four layers of atoms through the middle of the cell, by {by}.</p>'
+        f'<p class="note">A slab of about four layers of atoms through the middle of the cell. {_classified(how)}.</p>'
     )
 
 

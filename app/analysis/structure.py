@@ -4,12 +4,13 @@ Every function takes the rows of a rank as a potential does (`Neighbourhoods`: l
 `reach`, the distance in Å up to which the ghosts are complete; neighbours are searched here, so the style of the list
 does not matter. `surroundings(system, reach)` gives both, with a halo of its own where the potential's is too thin.
 
-Labels are int8: 0 other, 1 fcc, 2 hcp, 3 bcc, 4 icosahedral, 5 crystal of no recognised type (`LABELS`).
+One interface classifies: `structure(system, method, threshold, fields)` for a system over ranks, `labelled(nb, reach, …)`
+for the rows of one. Labels are int8, the place of a name in `LABELS`; the numbers are stored in files and never change.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,12 +18,62 @@ from ostwald.app.kernels import _structure
 from ostwald.app.potentials.base import Neighbourhoods
 from ostwald.parallel import Halo
 
-LABELS = ("other", "fcc", "hcp", "bcc", "ico", "crystal")
-OTHER, FCC, HCP, BCC, ICO, CRYSTAL = range(6)
-METHODS = ("cna", "q6")
+LABELS = ("other", "fcc", "hcp", "bcc", "ico", "crystal", "sc", "cubic_diamond", "hexagonal_diamond")
+OTHER, FCC, HCP, BCC, ICO, CRYSTAL, SC, CUBIC_DIAMOND, HEXAGONAL_DIAMOND = range(len(LABELS))
+"""CRYSTAL: solid by its bond order, of a structure that the labels do not name."""
+CRYSTALLINE = np.array([name not in ("other", "ico") for name in LABELS])
+"""(labels,) bool: a recognised atom counts as solid; an icosahedron, common in melts, does not."""
+
 SOLID = 0.33
 """Threshold of q̄₆ with the 12 nearest neighbours. Perfect fcc has 0.575, bcc about 0.54, hcp 0.485; nickel at 0.93 of
 its melting temperature 0.39–0.52 (99.8 % of the atoms), its undercooled melt 0.07–0.29."""
+COHERENT = 0.7
+"""Cosine of two atoms' q₆ above which their bond is solid-like (method "bonds")."""
+
+NAMED_BY_CNA = ("fcc", "hcp", "bcc", "ico")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to classify: its default threshold, the labels it can give, the fields that come for free."""
+
+    threshold: float | None
+    labels: tuple[str, ...]
+    fields: tuple[str, ...]
+    text: str
+
+
+METHODS = {
+    "q6": Method(
+        SOLID,
+        (*NAMED_BY_CNA, "crystal"),
+        ("q6",),
+        "solid: averaged bond order q̄₆ (Lechner and Dellago 2008; 12 nearest neighbours) > {threshold:g}; "
+        "types by adaptive common neighbour analysis (Stukowski 2012)",
+    ),
+    "cna": Method(
+        None, NAMED_BY_CNA, (), "adaptive common neighbour analysis (Stukowski 2012); solid: fcc, hcp or bcc"
+    ),
+    "bonds": Method(
+        7,
+        (*NAMED_BY_CNA, "crystal"),
+        ("bonds",),
+        "solid: at least {threshold:g} solid-like bonds among the 12 nearest neighbours (ten Wolde, Ruiz-Montero, Frenkel "
+        f"1996; l = 6, cosine > {COHERENT:g}); types by adaptive common neighbour analysis (Stukowski 2012)",
+    ),
+}
+
+
+def describe(method="q6", threshold=None) -> str:
+    """One line for a log: algorithm and parameters."""
+    return METHODS[method].text.format(threshold=threshold_of(method, threshold))
+
+
+def threshold_of(method, threshold=None):
+    """The threshold in use: the given one, or the method's own."""
+    if method not in METHODS:
+        raise ValueError(f"the method is one of {', '.join(METHODS)}, not {method!r}")
+    return METHODS[method].threshold if threshold is None else threshold
 
 
 def surroundings(system, reach=None):
@@ -95,6 +146,55 @@ def invariants(q, degrees=(4, 6)):
     return result
 
 
+def third_invariants(q, degrees=(4, 6), *, threads=1):
+    """{l: (n,)}: ŵ_l = Σ_{m₁+m₂+m₃=0} (l l l; m₁ m₂ m₃) q_lm₁ q_lm₂ q_lm₃ / (Σ_m |q_lm|²)^{3/2} of rows as from `harmonics`.
+
+    Wigner's 3j symbols; Steinhardt, Nelson, Ronchetti, Phys. Rev. B 28, 784 (1983), eq. 1.5. Zero for odd l.
+    """
+    result, start = {}, 0
+    for l in degrees:
+        result[l] = _structure.third_invariant(q, start, l, threads)
+        start += 2 * l + 1
+    return result
+
+
+def order_parameters(nb, reach, names, *, nearest=None, cutoff=None, threads=1):
+    """{name: (n,)} of bond order from one search: "q4", "w6", … averaged over the neighbours (Lechner and Dellago's q̄_l and
+    the ŵ_l of q̄_lm), "local_q4", "local_w6", … of the atom alone (Steinhardt's), "bonds" (`solid_bonds`'s numbers).
+
+    nearest, cutoff : which neighbours count; by default the 12 nearest.
+    """
+    if nearest is None and cutoff is None:
+        nearest = 12
+    wanted = {name: _order_parameter(name) for name in names}
+    degrees = tuple(sorted({l for _, l, _ in wanted.values()}))
+    bonds = neighbours(nb, reach, nearest=nearest, cutoff=cutoff, threads=threads)
+    local = harmonics(nb, bonds, degrees, threads=threads)
+    result = {}
+    for averaged in sorted({a for kind, _, a in wanted.values() if kind != "b"}):
+        q = _structure.average(local, *bonds, threads) if averaged else local[: nb.nlocal]
+        for kind, invariant in (("q", invariants), ("w", third_invariants)):
+            chosen = {name: l for name, (k, l, a) in wanted.items() if (k, a) == (kind, averaged)}
+            if chosen:
+                values = invariant(q, degrees)
+                result |= {name: values[l] for name, l in chosen.items()}
+    if "bonds" in wanted:
+        start = sum(2 * l + 1 for l in degrees if l < 6)
+        rows = local if len(degrees) == 1 else np.ascontiguousarray(local[:, start : start + 13])
+        result["bonds"] = _structure.coherent(rows, *bonds, COHERENT, threads)
+    return result
+
+
+def _order_parameter(name):
+    """(kind "q", "w" or "b", l, averaged) of a name of `order_parameters`."""
+    if name == "bonds":
+        return "b", 6, False
+    short = name.removeprefix("local_")
+    if short[:1] in ("q", "w") and short[1:].isdigit() and 0 < int(short[1:]) <= 12:
+        return short[0], int(short[1:]), short == name
+    raise ValueError(f"no bond order parameter {name!r}: q4, w6, local_q4, local_w6 (l up to 12), bonds")
+
+
 def bond_order(nb, reach, degrees=(4, 6), *, nearest=None, cutoff=None, averaged=True, threads=1):
     """{l: (n,)}: Steinhardt's q_l, or Lechner and Dellago's q̄_l averaged over the atom and its neighbours.
 
@@ -132,33 +232,28 @@ def centrosymmetry(nb, reach, count=12, *, threads=1):
     return _structure.centrosymmetry(nb.positions, nb.nlocal, count, reach, threads)
 
 
-def labelled(nb, reach, method="q6", threshold=SOLID, *, threads=1):
-    """(labels (n,) int8, solid (n,) bool, q̄₆ (n,) or None) of this rank's atoms; methods as of `structure`."""
-    if method not in METHODS:
-        raise ValueError(f"the method is {' or '.join(METHODS)}, not {method!r}")
-    labels = common_neighbours(nb, reach, threads=threads)
-    if method == "cna":
-        return labels, (labels == FCC) | (labels == HCP) | (labels == BCC), None
-    q6 = bond_order(nb, reach, (6,), threads=threads)[6]
-    solid = q6 > threshold
-    labels[solid & (labels == OTHER)] = CRYSTAL
-    return labels, solid, q6
-
-
 @dataclass
 class Structure:
-    """The structure of all atoms at one moment.
+    """The structure of atoms at one moment.
 
-    labels (n,) int8 and solid (n,) bool: of this rank's atoms; q6 (n,): their q̄₆, None where it was not needed;
-    counts: atoms of each of `LABELS`, and solid_count: solid ones, of all ranks; total: all atoms.
+    labels (n,) int8 and solid (n,) bool: of this rank's atoms; fields: further numbers of theirs, by name (`FIELDS`);
+    counts: atoms of each of `LABELS`, solid_count: solid ones, total: all atoms; of all ranks where `structure` made it,
+    of this one where `labelled` did. method, threshold: how they were found.
     """
 
     labels: np.ndarray
     solid: np.ndarray
-    q6: np.ndarray | None
+    method: str
+    threshold: float | None
     counts: np.ndarray
     solid_count: int
     total: int
+    fields: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def q6(self):
+        """(n,): q̄₆, None where it was not computed."""
+        return self.fields.get("q6")
 
     @property
     def solid_fraction(self) -> float:
@@ -169,19 +264,52 @@ class Structure:
         """Fraction of all atoms of each label."""
         return {name: float(count) / max(self.total, 1) for name, count in zip(LABELS, self.counts)}
 
+    def describe(self) -> str:
+        return describe(self.method, self.threshold)
 
-def structure(system, method="q6", threshold=SOLID) -> Structure:
+
+FIELDS = {
+    "q4": "averaged bond order q̄₄, and so q6, w4, w6 …; local_q4 …: of the atom alone",
+    "bonds": "number of solid-like bonds (int32)",
+    "centrosymmetry": "Å², 12 neighbours",
+}
+"""Numbers of each atom that can be asked for, whatever the method."""
+
+
+def labelled(nb, reach, method="q6", threshold=None, fields=(), *, threads=1) -> Structure:
+    """The `Structure` of this rank's atoms; methods, threshold and fields as of `structure`."""
+    threshold = threshold_of(method, threshold)
+    found = {}
+    order = {name for name in (*fields, *METHODS[method].fields) if name not in ("centrosymmetry",)}
+    if order:
+        found |= order_parameters(nb, reach, sorted(order), threads=threads)
+    if "centrosymmetry" in fields:
+        found["centrosymmetry"] = centrosymmetry(nb, reach, threads=threads)
+    labels = common_neighbours(nb, reach, threads=threads)
+    if method == "cna":
+        solid = CRYSTALLINE[labels]
+    else:
+        solid = found["q6"] > threshold if method == "q6" else found["bonds"] >= threshold
+        labels[solid & (labels == OTHER)] = CRYSTAL
+    counts = np.bincount(labels, minlength=len(LABELS))
+    return Structure(labels, solid, method, threshold, counts, int(np.count_nonzero(solid)), nb.nlocal, found)
+
+
+def structure(system, method="q6", threshold=None, fields=()) -> Structure:
     """Which atoms of a system are solid, and of which structure. Collective.
 
-    "cna": labels of adaptive common neighbour analysis; solid is fcc, hcp or bcc.
-    "q6": solid is an atom with q̄₆ > threshold (12 nearest neighbours). Near melting this still separates crystal from
-    melt where adaptive CNA misses most of a hot crystal. Labels are those of adaptive CNA, and "crystal" for a solid
-    atom that it cannot name.
+    method
+        "q6": solid is an atom with q̄₆ > threshold (12 nearest neighbours). Near melting this still separates crystal from
+        melt where adaptive CNA misses most of a hot crystal. Labels are those of adaptive CNA, and "crystal" for a
+        solid atom that it cannot name. "bonds": the same with at least `threshold` solid-like bonds (ten Wolde).
+        "cna": labels of adaptive common neighbour analysis; solid is fcc, hcp or bcc.
+    threshold : None for the method's own.
+    fields : names of numbers to compute for each atom as well (`FIELDS`).
     """
-    labels, solid, q6 = labelled(*surroundings(system), method, threshold, threads=system.threads)
-    numbers = np.append(np.bincount(labels, minlength=len(LABELS)), np.count_nonzero(solid))
-    numbers = np.asarray(system.world.allreduce(numbers))
-    return Structure(labels, solid, q6, numbers[:-1], int(numbers[-1]), system.total)
+    found = labelled(*surroundings(system), method, threshold, fields, threads=system.threads)
+    numbers = np.asarray(system.world.allreduce(np.append(found.counts, found.solid_count)))
+    found.counts, found.solid_count, found.total = numbers[:-1], int(numbers[-1]), system.total
+    return found
 
 
 class SolidFraction:
@@ -190,11 +318,12 @@ class SolidFraction:
     method, threshold: as of `structure`. columns: unit of each column.
     """
 
-    def __init__(self, method="q6", threshold=SOLID):
-        self.method, self.threshold = method, float(threshold)
-        self.columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in LABELS if name != "other"}}
-        if method == "cna":
-            del self.columns["crystal_fraction"]
+    def __init__(self, method="q6", threshold=None):
+        self.method, self.threshold = method, threshold_of(method, threshold)
+        self.columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in METHODS[method].labels}}
+
+    def describe(self) -> str:
+        return describe(self.method, self.threshold)
 
     def measure(self, system):
         """(one number for each column, labels (n,) int8 of this rank's atoms). Collective."""

@@ -597,6 +597,69 @@ void harmonics(const py::array& positions, const py::array& offsets, const py::a
     else harmonics_of<HIGHEST>(r, list, column, width, o, threads);
 }
 
+// Wigner's 3j symbol (l l l; a b c) with a + b + c = 0, by Racah's formula; exact enough in long double up to l = 12.
+double wigner(int l, int a, int b, int c) {
+    const auto factorial = [](int n) { return std::tgamma((long double)n + 1); };
+    long double sum = 0;
+    for (int k = std::max({0, -a, b}); k <= std::min({l, l - a, l + b}); ++k) {
+        const long double term = factorial(k) * factorial(l - k) * factorial(l - a - k) * factorial(l + b - k) *
+                                 factorial(k + a) * factorial(k - b);
+        sum += (k & 1 ? -1 : 1) / term;
+    }
+    const long double triangle = factorial(l) * factorial(l) * factorial(l) / factorial(3 * l + 1);
+    const long double spread = factorial(l + a) * factorial(l - a) * factorial(l + b) * factorial(l - b) *
+                               factorial(l + c) * factorial(l - c);
+    return double((c & 1 ? -1 : 1) * std::sqrt(triangle * spread) * sum);
+}
+
+// (n,) the normalised third-order invariant of degree l, whose 2l+1 columns begin at `first`; 0 where all are 0.
+Doubles third_invariant(const py::array& values, int first, int l, int threads) {
+    const Doubles q = checked<double>(values, "values (n, k) float64", 2);
+    const int n = int(q.shape(0)), width = int(q.shape(1));
+    if (l < 0 || l > HIGHEST || first < 0 || first + 2 * l + 1 > width) wrong("the columns of that degree lie outside of values");
+    struct Term {
+        int a, b, c;  // a >= b >= c, a + b + c = 0
+        double weight;
+    };
+    std::vector<Term> terms;
+    if (l % 2 == 0)  // an odd degree changes sign with an exchange of two columns: nothing remains
+        for (int a = 0; a <= l; ++a)
+            for (int b = a; b >= -l; --b) {
+                const int c = -a - b;
+                if (c > b || c < -l) continue;
+                const int orders = a == b && b == c ? 1 : a == b || b == c ? 3 : 6;
+                terms.push_back({a, b, c, orders * wigner(l, a, b, c)});
+            }
+    Doubles out(n);
+    double* o = out.mutable_data();
+    const double* v = q.data();
+    py::gil_scoped_release release;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int block = 0; block < (n + W - 1) / W; ++block) {
+        const int at = block * W, count = std::min(W, n - at);
+        // q_lm = (-1)^m (cosine + i sine) / sqrt 2 for m > 0, and q_l-m = (-1)^m of its conjugate
+        Lanes real[2 * HIGHEST + 1], imaginary[2 * HIGHEST + 1], norm{};
+        for (int m = 0; m <= l; ++m) {
+            Lanes c{}, s{};
+            for (int k = 0; k < count; ++k) {
+                const double* row = v + size_t(at + k) * width + first;
+                c[k] = row[m ? 2 * m - 1 : 0], s[k] = m ? row[2 * m] : 0.0;
+            }
+            norm += c * c + s * s;
+            const double half = m ? std::sqrt(0.5) : 1.0, sign = m & 1 ? -1 : 1;
+            real[l + m] = c * (sign * half), imaginary[l + m] = s * (sign * half);
+            real[l - m] = c * half, imaginary[l - m] = s * -half;
+        }
+        Lanes sum{};
+        for (const Term& t : terms) {
+            const Lanes ar = real[l + t.a], ai = imaginary[l + t.a], br = real[l + t.b], bi = imaginary[l + t.b];
+            sum += t.weight * ((ar * br - ai * bi) * real[l + t.c] - (ar * bi + ai * br) * imaginary[l + t.c]);
+        }
+        for (int k = 0; k < count; ++k) o[at + k] = norm[k] > 0 ? sum[k] / (norm[k] * std::sqrt(norm[k])) : 0.0;
+    }
+    return out;
+}
+
 Doubles average(const py::array& values, const py::array& offsets, const py::array& indices, int threads) {
     const Doubles q = checked<double>(values, "values (n+nghost, k) float64", 2);
     const List list(offsets, indices, int(q.shape(0)));
@@ -721,6 +784,8 @@ PYBIND11_MODULE(_structure, m) {
           "(nlocal,) int8 labels of common neighbour analysis at a fixed cutoff.");
     m.def("harmonics", &harmonics, "positions"_a, "offsets"_a, "indices"_a, "degrees"_a, "out"_a, "threads"_a = 1,
           "Mean real spherical harmonics of the bonds of each atom, written to the first rows of out.");
+    m.def("third_invariant", &third_invariant, "values"_a, "first"_a, "degree"_a, "threads"_a = 1,
+          "(n,) normalised third-order invariant of the 2l+1 columns of one degree.");
     m.def("average", &average, "values"_a, "offsets"_a, "indices"_a, "threads"_a = 1,
           "Mean of the rows of an atom and its neighbours.");
     m.def("coherent", &coherent, "values"_a, "offsets"_a, "indices"_a, "threshold"_a, "threads"_a = 1,

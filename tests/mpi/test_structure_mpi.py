@@ -70,6 +70,16 @@ def test_structure_does_not_depend_on_ranks(world, cutoff):
     assert np.abs(by_id(system, found.q6) - by_id(alone, expected.q6)).max() < 1e-12
     assert np.array_equal(found.counts, expected.counts) and found.solid_count == expected.solid_count
     assert 0.4 < found.solid_fraction < 0.7 and 0.2 < found.fractions["fcc"] < 0.6
+    names = ("q4", "w4", "w6", "local_q6", "local_w6", "bonds")
+    several, reference = (
+        structure.structure(system, "bonds", fields=names),
+        structure.structure(alone, "bonds", fields=names),
+    )
+    assert np.array_equal(by_id(system, several.labels), by_id(alone, reference.labels)) and set(several.fields) == set(
+        names
+    )
+    for name in names:
+        assert np.abs(by_id(system, several.fields[name]) - by_id(alone, reference.fields[name])).max() < 1e-9, name
     plain = structure.structure(system, "cna")
     assert plain.q6 is None and plain.solid_fraction == pytest.approx(plain.fractions["fcc"] + plain.fractions["hcp"])
     nb, reach = structure.surroundings(system, 6.0)

@@ -145,11 +145,15 @@ def test_labels_are_ovitos_in_melts(melts):
     assert {structure.OTHER, structure.FCC, structure.HCP, structure.BCC} <= seen  # the comparison met these kinds
 
 
-def test_icosahedron():
+def icosahedron():
+    """(13, 3): an atom and its twelve neighbours."""
     golden = (1 + sqrt(5)) / 2
     shell = [p for a, b in product((1, -1), (golden, -golden)) for p in ((0, a, b), (a, b, 0), (b, 0, a))]
-    positions = np.array([(0, 0, 0), *shell], float)
-    nb = with_images(positions, np.eye(3) * 20, 6.0)
+    return np.array([(0, 0, 0), *shell], float)
+
+
+def test_icosahedron():
+    nb = with_images(icosahedron(), np.eye(3) * 20, 6.0)
     assert structure.common_neighbours(nb, 6.0).tolist() == [structure.ICO] + 12 * [structure.OTHER]
 
 
@@ -162,6 +166,32 @@ PERFECT = [
     ("sc", 3.0, 6, sqrt(7 / 12), sqrt(1 / 8)),
     ("diamond", 5.0, 4, sqrt(7 / 27), sqrt(32 / 81)),
 ]
+
+
+# ŵ4 and ŵ6 of perfect shells (Steinhardt et al. 1983, fig. 2; Mickel et al. 2013): for the cubic ones one value, either sign.
+THIRD = [
+    ("fcc", 4.0, 12, -0.1593174, -0.0131606),
+    ("hcp", 3.0, 12, 0.1340970, -0.0124420),
+    ("bcc", 3.0, 8, -0.1593174, 0.0131606),
+    ("bcc", 3.0, 14, 0.1593174, 0.0131606),
+    ("sc", 3.0, 6, 0.1593174, 0.0131606),
+    ("ico", None, 12, None, -0.1697539),
+]
+
+
+@pytest.mark.parametrize("lattice, a, count, w4, w6", THIRD)
+def test_third_order_invariants_of_perfect_crystals(lattice, a, count, w4, w6):
+    if lattice == "ico":
+        positions, matrix = icosahedron(), np.eye(3) * 20
+    else:
+        positions, matrix = crystal(lattice, a, 4)
+    nb = with_images(positions, matrix, 6.0)
+    found = structure.order_parameters(nb, 6.0, ("local_w4", "local_w6", "local_q4"), nearest=count)
+    if w4 is None:
+        assert found["local_q4"][0] < 1e-12
+        assert found["local_w6"][0] == pytest.approx(w6, abs=1e-7)
+    else:
+        assert np.abs(found["local_w4"] - w4).max() < 1e-6 and np.abs(found["local_w6"] - w6).max() < 1e-6
 
 
 @pytest.mark.parametrize("lattice, a, count, q4, q6", PERFECT)
@@ -193,6 +223,62 @@ def test_harmonics_against_scipy(melts):
             qlm = np.array([sph_harm_y(l, m, theta, phi).mean() for m in range(-l, l + 1)])
             expected = sqrt(4 * np.pi / (2 * l + 1) * (np.abs(qlm) ** 2).sum())
             assert found[l][atom] == pytest.approx(expected, abs=1e-12)
+
+
+def test_third_order_invariants_against_sympy(melts):
+    wigner_3j = pytest.importorskip("sympy.physics.wigner").wigner_3j
+    _, positions, matrix = melts[1]
+    nb = with_images(positions, matrix, 2.0)
+    offsets, indices = structure.neighbours(nb, 2.0, cutoff=1.5)
+    degrees = (4, 5, 6)
+    found = structure.third_invariants(structure.harmonics(nb, (offsets, indices), degrees), degrees)
+    for l in degrees:
+        terms = [(a, b, -a - b) for a in range(-l, l + 1) for b in range(-l, l + 1) if abs(a + b) <= l]
+        weights = np.array([float(wigner_3j(l, l, l, *t)) for t in terms])
+        columns = np.array(terms) + l
+        for atom in (0, 7, nb.nlocal - 1):
+            near = nb.positions[indices[offsets[atom] : offsets[atom + 1]]] - nb.positions[atom]
+            theta = np.arccos(near[:, 2] / np.linalg.norm(near, axis=1))
+            phi = np.arctan2(near[:, 1], near[:, 0])
+            qlm = np.array([sph_harm_y(l, m, theta, phi).mean() for m in range(-l, l + 1)])
+            w = (weights * qlm[columns].prod(axis=1)).sum() / (np.abs(qlm) ** 2).sum() ** 1.5
+            assert found[l][atom] == pytest.approx(w.real, abs=1e-12)
+
+
+def test_order_parameters_are_those_asked_one_by_one(melts):
+    _, positions, matrix = melts[1]
+    nb = with_images(positions, matrix, 2.5)
+    names = ("q4", "q6", "w4", "w6", "local_q4", "local_q6", "local_w6", "bonds")
+    found = structure.order_parameters(nb, 2.5, names)
+    assert set(found) == set(names) and all(len(x) == nb.nlocal for x in found.values())
+    averaged, local = structure.bond_order(nb, 2.5), structure.bond_order(nb, 2.5, averaged=False)
+    for l in (4, 6):
+        assert np.array_equal(found[f"q{l}"], averaged[l]) and np.array_equal(found[f"local_q{l}"], local[l])
+    assert np.array_equal(found["bonds"], structure.solid_bonds(nb, 2.5))
+    assert np.abs(found["w6"] - found["local_w6"]).max() > 0.01
+    with pytest.raises(ValueError, match="no bond order parameter 'z6'"):
+        structure.order_parameters(nb, 2.5, ["z6"])
+
+
+def test_methods_of_one_interface(melts):
+    _, positions, matrix = melts[2]
+    nb = with_images(positions, matrix, 2.5)
+    cna = structure.common_neighbours(nb, 2.5)
+    for method in ("q6", "bonds"):
+        found = structure.labelled(nb, 2.5, method, fields=("w4", "centrosymmetry"))
+        assert found.solid.mean() > 0.95 and set(found.fields) == {
+            "w4",
+            "centrosymmetry",
+            *structure.METHODS[method].fields,
+        }
+        assert np.array_equal(found.labels[cna > 0], cna[cna > 0])
+        assert np.array_equal(found.labels == structure.CRYSTAL, found.solid & (cna == structure.OTHER))
+        assert found.counts.sum() == found.total == nb.nlocal and found.solid_count == found.solid.sum()
+        assert f"{found.threshold:g}" in found.describe()
+        none = structure.labelled(nb, 2.5, method, threshold=13)
+        assert not none.solid.any() and np.array_equal(none.labels, cna)
+    with pytest.raises(ValueError, match="one of q6, cna"):
+        structure.labelled(nb, 2.5, "q5")
 
 
 def test_averaging_and_solid_bonds_against_numpy(melts):
