@@ -89,7 +89,8 @@ class SymmetryFunction:
 
     kind: number of the type in input.nn. Sums run over neighbours j, or over pairs j < k of neighbours, that are of the
     elements `neighbours` (in any order); Z_j = 1 except for weighted kinds, whose `neighbours` is () and Z_j the atomic number.
-    theta is the angle at the centre. Terms are zero where one of their distances is not below `cutoff`.
+    theta is the angle at the centre; a triplet in one line counts with its limit (n2p2 leaves it out of kinds 21 to 25 where
+    rounding gives a cosine of exactly 1 or -1). Terms are zero where one of their distances is not below `cutoff`.
 
         2, 12       Z_j exp(-eta (r_ij - shift)²) fc(r_ij)
         3, 13       2^(1-zeta) Z_j Z_k (1 + lam cos theta)^zeta exp(-eta ((r_ij - shift)² + (r_ik - shift)² + (r_jk - shift)²))
