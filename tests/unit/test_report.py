@@ -13,6 +13,11 @@ from PIL import Image
 from ostwald.app import picture, report
 from ostwald.app.analysis import structure
 from ostwald.app.atoms import build
+from ostwald.app.report.page import tiles
+from ostwald.app.report.plots import PAPER
+from ostwald.app.report.run import Run, Stage, chosen_frames
+from ostwald.app.report.series import drift_of
+from ostwald.app.report.style import number, seconds
 from ostwald.io.structures import Structure
 from ostwald.parallel import World
 
@@ -156,7 +161,7 @@ def run_of(tmp_path, **changes):
     import tomllib
 
     settings = tomllib.loads(RUN_FILE)
-    stages = [report.Stage("melt", settings["stage"][0], 4.0), report.Stage("grow", settings["stage"][1], 10.0)]
+    stages = [Stage("melt", settings["stage"][0], 4.0), Stage("grow", settings["stage"][1], 10.0)]
     start = dict(date="2026-01-01T00:00:00+0000", command=["ostwald", "run", "x.toml"], ranks=2, threads=1)
     start |= dict(
         hosts={"node": 2},
@@ -178,7 +183,7 @@ def run_of(tmp_path, **changes):
         atoms=1344,
         settings=settings,
     )
-    return report.Run(**{**values, **changes})
+    return Run(**{**values, **changes})
 
 
 class Page(HTMLParser):
@@ -221,7 +226,7 @@ def test_page_is_whole_and_self_contained(tmp_path):
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]+"', "", text) and "<script" not in text
     assert text.count("<style") == 1
     plots = re.sub(r"<style>.*?</style>", "", text, flags=re.S)
-    assert not re.search("|".join(report.PAPER), plots)  # every colour of a plot is one of the page's
+    assert not re.search("|".join(PAPER), plots)  # every colour of a plot is one of the page's
     assert not re.search(r"\b(nan|none|inf)\b", " ".join(page.text), re.I)
     shown = " ".join(page.text)
     assert "Freezing <nickel> & more" in shown and "A <fast> one" in shown
@@ -232,19 +237,19 @@ def test_page_is_whole_and_self_contained(tmp_path):
 
 def test_numbers_of_the_page(tmp_path):
     run = run_of(tmp_path)
-    tiles = {what: (value, unit) for value, unit, what in report._tiles(run)}
-    assert tiles["solid: least → end"] == ("5.00 → 95.0", "%")
-    change = tiles["enthalpy, last twentieth of grow less its second"]
+    shown = {what: (value, unit) for value, unit, what in tiles(run)}
+    assert shown["solid: least → end"] == ("5.00 → 95.0", "%")
+    change = shown["enthalpy, last twentieth of grow less its second"]
     assert change[1] == "meV/atom" and float(change[0].replace("−", "-")) == pytest.approx(-90 * 0.9, rel=0.02)
-    assert tiles["mean pressure, second half of grow"][0] == "−0.013"
-    assert tiles["wall time, 2 ranks"][0] == "1 h 2 min"
-    assert tiles["simulated time"] == ("10.00", "ps")
+    assert shown["mean pressure, second half of grow"][0] == "−0.013"
+    assert shown["wall time, 2 ranks"][0] == "1 h 2 min"
+    assert shown["simulated time"] == ("10.00", "ps")
     early = run_of(tmp_path, series={name: values[:35] for name, values in series().items()})  # until 3.4 ps
     assert early.last_stage()[0] == "melt" and early.last_stage()[1].all()
     name, rows = run.last_stage()
     assert name == "grow" and np.array_equal(rows, run.time > 4 + 1e-9)
     # Each stage starts at zero; the jump of 1 eV/atom between them is no drift.
-    assert np.abs(report._drift(run)).max() == pytest.approx(1344 * 0.006, rel=0.05)
+    assert np.abs(drift_of(run)).max() == pytest.approx(1344 * 0.006, rel=0.05)
 
 
 def test_page_of_a_run_that_was_killed(tmp_path):
@@ -264,9 +269,9 @@ def test_directory_without_a_run(tmp_path):
 
 def test_numbers_for_people():
     for value, text in ((0, "0"), (1250.04, "1250"), (16384, "16\u2009384"), (-0.012345, "−0.01235"), (np.nan, "–")):
-        assert report._number(value) == text
-    assert report._number(2.5e9) == "2.50 × 10<sup>9</sup>" and report._number(3.2e-7, 3) == "3.2 × 10<sup>−7</sup>"
-    assert [report._seconds(x) for x in (59.94, 150, 7260)] == ["59.9 s", "2 min 30 s", "2 h 1 min"]
+        assert number(value) == text
+    assert number(2.5e9) == "2.50 × 10<sup>9</sup>" and number(3.2e-7, 3) == "3.2 × 10<sup>−7</sup>"
+    assert [seconds(x) for x in (59.94, 150, 7260)] == ["59.9 s", "2 min 30 s", "2 h 1 min"]
 
 
 def test_frame_without_atoms():
@@ -307,7 +312,7 @@ def test_report_of_a_run_directory(tmp_path):
     assert pictures == [("start", "0"), ("10.00 ps", "5000")]  # the least solid moment is the start here
     run = report.read_run(tmp_path / "run")
     run.series["solid_fraction"][60] = 0.01  # at 6 ps
-    assert report._chosen(tmp_path / "run" / "trajectory.h5", run.series) == [0, 2, 3]
+    assert chosen_frames(tmp_path / "run" / "trajectory.h5", run.series) == [0, 2, 3]
     with pytest.raises(report.ReportError, match=r"absent/x.html: cannot be written, there is no folder"):
         report.write_report(tmp_path / "run", tmp_path / "absent" / "x.html")
     other = report.write_report(tmp_path / "run", tmp_path / "page.html")

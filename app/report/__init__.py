@@ -1,0 +1,30 @@
+"""`ostwald report`: one self-contained HTML page about a run.
+
+Read from the run directory: run.toml, provenance.json, timing.json, the time series, the first and last frame of the
+trajectory, log.txt. What is absent (a run that was killed, a run without a trajectory) leaves its section out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ostwald.app.report.page import page
+from ostwald.app.report.run import ReportError, read_run
+from ostwald.io.text import write_text
+
+
+def write_report(directory, output=None) -> Path:
+    """Writes the page (default: DIRECTORY/report.html) and returns its path. On one rank; no communication.
+
+    Errors: ReportError where the directory holds no run, or the page cannot be written.
+    """
+    run = read_run(directory)
+    target = Path(output) if output else run.path / "report.html"
+    if not target.parent.is_dir():
+        raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")
+    text = page(run)
+    try:
+        write_text(target, text)
+    except OSError as error:
+        raise ReportError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return target

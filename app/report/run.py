@@ -1,0 +1,145 @@
+"""What a run directory tells."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ostwald.app.analysis.structure import describe
+from ostwald.io.text import read_text
+
+
+class ReportError(ValueError):
+    """There is nothing to report on; one sentence."""
+
+
+@dataclass
+class Stage:
+    """A stage of the run as far as the page needs it: its name, and when it ends (ps), where that is known before."""
+
+    name: str
+    table: dict
+    end: float | None
+
+
+@dataclass
+class Run:
+    """What a run directory tells."""
+
+    path: Path
+    text: str
+    title: str
+    stages: list[Stage]
+    series: dict[str, np.ndarray]
+    timing: dict | None
+    provenance: list[dict]
+    frames: list = field(default_factory=list)
+    atoms: int | None = None
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def time(self):
+        """(rows,) ps"""
+        return self.series["time"]
+
+    def has(self, *names):
+        return len(self.series.get("time", ())) > 0 and all(name in self.series for name in names)
+
+    def last_stage(self):
+        """(name, rows of the series (rows,) bool) of the last stage that the run reached."""
+        begin, name = None, "run"
+        for stage in self.stages:
+            name = stage.name
+            if stage.end is None or stage.end >= self.time[-1] - 1e-9:
+                break
+            begin = stage.end
+        rows = self.time >= 0 if begin is None else self.time > begin + 1e-9  # a row at the border is of the one before
+        return (name, rows) if rows.any() else (name, np.ones(len(rows), bool))
+
+
+def read_run(directory) -> Run:
+    """Everything the page shows. ReportError where the directory holds no run."""
+    path = Path(directory)
+    run_file = path / "run.toml"
+    if not run_file.exists():
+        raise ReportError(f"{path}: not a run directory (it has no run.toml)")
+    from ostwald.io import h5md, timeseries
+
+    text = read_text(run_file)
+    settings = tomllib.loads(text)
+    stages, now = [], 0.0
+    for number, table in enumerate(settings.get("stage", []), 1):
+        length = table.get("time")
+        if length is None:
+            length = table.get("steps", 0) * table.get("timestep", 0.001)
+        if table.get("ensemble") == "minimise":
+            length = 0.0
+        now += length
+        stages.append(Stage(table.get("name") or f"{number}: {table.get('ensemble', '')}", table, now))
+
+    def json_of(name):
+        file = path / name
+        return json.loads(read_text(file)) if file.exists() else None
+
+    provenance = json_of("provenance.json") or []
+    job = settings.get("job", {})
+    run = Run(
+        path=path,
+        text=text,
+        title=job.get("title") or path.resolve().name,
+        stages=stages,
+        series=columns_of(timeseries.read_series(path / "series.h5")) if (path / "series.h5").exists() else {},
+        timing=json_of("timing.json"),
+        provenance=provenance if isinstance(provenance, list) else [provenance],
+        settings=settings,
+    )
+    trajectory = path / "trajectory.h5"
+    if trajectory.exists():
+        run.frames = [f for k in chosen_frames(trajectory, run.series) for f in h5md.frames(trajectory, index=k)]
+    if run.timing:
+        run.atoms = run.timing["atoms"]
+    elif run.frames:
+        run.atoms = len(run.frames[0])
+    return run
+
+
+def columns_of(rows) -> dict[str, np.ndarray]:
+    """One array a number: the pressure tensor and the cell of a structured array are taken apart."""
+    columns = {}
+    parts = {"pressure": ("xx", "yy", "zz", "yz", "xz", "xy"), "cell": [v + k for v in "abc" for k in "xyz"]}
+    for name in rows.dtype.names:
+        values = np.asarray(rows[name], float)
+        if values.ndim == 1:
+            columns[name] = values
+            continue
+        columns |= {f"{name}_{part}": values[:, k] for k, part in enumerate(parts[name])}
+        if name == "pressure":
+            columns[name] = values[:, :3].mean(axis=1)
+    return columns
+
+
+def chosen_frames(trajectory, series) -> list[int]:
+    """The frames to show: the first, the one nearest to the least solid moment, the last."""
+    from ostwald.io import h5md
+
+    times = h5md.times(trajectory)
+    chosen = {0, len(times) - 1} if len(times) else set()
+    if "solid_fraction" in series and len(times) > 2 and np.isfinite(series["solid_fraction"]).any():
+        least = series["time"][np.nanargmin(series["solid_fraction"])]
+        chosen.add(int(np.argmin(np.abs(times - least))))
+    return sorted(chosen)
+
+
+def method_of(how) -> tuple:
+    """(method, threshold) of the table [analysis]."""
+    return how.get("method", "q6"), how.get("threshold")
+
+
+def classified(how) -> str:
+    """How atoms were classified, as a sentence without its stop."""
+    text = describe(*method_of(how))
+    return text[0].upper() + text[1:]
