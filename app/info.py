@@ -24,10 +24,17 @@ def describe(path) -> str:
         raise FileNotFoundError(f"{path}: no such file or directory")
     if path.is_dir() and (path / "run.toml").exists():
         return _run_directory(path)
+    if path.is_dir() and (path / "input.nn").exists():
+        from ostwald.app.potentials.hdnnp import n2p2
+        from ostwald.app.potentials.hdnnp.summary import summary
+
+        return f"{path}: {summary(n2p2.read(path))}"
     if path.is_dir():
         found = list_checkpoints(path, verify=True)
         if not found:
-            raise ValueError(f"{path}: a directory, but neither of a run (it has no run.toml) nor with checkpoints")
+            raise ValueError(
+                f"{path}: a directory, but neither of a run (no run.toml) nor of a potential (no input.nn) nor with checkpoints"
+            )
         return "\n".join([f"{path}: checkpoints", *("  " + _checkpoint_line(checkpoint) for checkpoint in found)])
     if path.suffix in (".h5", ".h5md", ".hdf5"):
         return _hdf5(path)
