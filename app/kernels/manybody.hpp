@@ -102,7 +102,11 @@ template <class T> inline void sincos_quarter(vec<T> x, vec<T>& sine, vec<T>& co
 template <class T> inline bool any(ivec<T> mask) {
 #if defined(OSTWALD_AVX512)
   if constexpr (sizeof(T) == 8) return _mm512_movepi64_mask((__m512i)mask) != 0;
+#if defined(OSTWALD_FLOAT8)
+  else return _mm256_movepi32_mask((__m256i)mask) != 0;
+#else
   else return _mm512_movepi32_mask((__m512i)mask) != 0;
+#endif
 #else
   int_of<T> a = 0;
   for (int k = 0; k < lanes<T>; k++) a |= mask[k];
@@ -282,7 +286,9 @@ template <class T> inline vec<T> from_double(const vec<double>* a) {
   if constexpr (sizeof(T) == 8) {
     return a[0];
   } else {
-#if defined(OSTWALD_AVX512)
+#if defined(OSTWALD_FLOAT8)
+    return (vec<float>)_mm512_cvtpd_ps((__m512d)a[0]);
+#elif defined(OSTWALD_AVX512)
     return (vec<float>)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)a[0])),
                                           _mm512_cvtpd_ps((__m512d)a[1]), 1);
 #else

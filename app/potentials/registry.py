@@ -4,6 +4,7 @@ A family is a module with
     matches(path, text) -> bool     whether this is its content (text: of the file; None for a directory)
     read(path, species, precision) -> Potential
     SUFFIXES                        optional: file names' ends that say its family where the content does not
+    UNITS                           optional, True: read() takes units=(length, energy), the files do not state them
     matches_name(name) -> bool      optional: whether it knows this name, of no file
     KIND                            optional: the name that a term of an overlay gives it; read() then takes the term, a
                                     table, as fourth argument
@@ -21,7 +22,7 @@ from . import ensemble
 from .base import Potential, PotentialError, check_precision
 
 # those with an unmistakable mark first
-FAMILIES = ("overlay", "zhou", "tersoff", "stillinger_weber", "lennard_jones", "zbl", "eam")
+FAMILIES = ("hdnnp", "overlay", "zhou", "tersoff", "stillinger_weber", "lennard_jones", "zbl", "eam")
 
 PUBLISHED = Path(__file__).parent / "published"
 """Parameters from the literature that come with the project: found by their file names where no such file is."""
@@ -33,18 +34,19 @@ def families():
     return [import_module(name) for name in names if util.find_spec(name)]
 
 
-def load(path, species=None, precision="double") -> Potential:
+def load(path, species=None, precision="double", units=None) -> Potential:
     """Reads a potential, its family decided by content and suffix.
 
     path: a file or directory; the name of a published set that comes along (Si.sw, Si.tersoff); or "zhou:Ni-Al", metals
         of the analytic Zhou-Johnson-Wadley set (2004). A list of these gives their Ensemble.
     species: chemical symbol of each type of atom; None: those of the file, in its order.
     precision: "double", or "mixed" (float pair arithmetic, double sums).
+    units: (length, energy) of files that do not state them, such as ("bohr", "Hartree"); None: as they say, else Å and eV.
     PotentialError: one sentence naming the file, and the line where there is one.
     """
     check_precision(precision)
     if isinstance(path, (list, tuple)):
-        return ensemble.read(path, lambda name, own: load(name, own if species is None else species, precision))
+        return ensemble.read(path, lambda name, own: load(name, own if species is None else species, precision, units))
     if species is not None:
         species = (species,) if isinstance(species, str) else tuple(species)
         if not species:
@@ -71,7 +73,11 @@ def load(path, species=None, precision="double") -> Potential:
             raise PotentialError(f"not valid TOML: {error}", path) from error
     for family in families():
         if family.matches(place, text):
-            return family.read(place, species, precision)
+            if units is None:
+                return family.read(place, species, precision)
+            if not getattr(family, "UNITS", False):
+                raise PotentialError("the units of this kind of file are fixed, none can be given", path)
+            return family.read(place, species, precision, units=tuple(units))
     for family in families():  # a mistake within its first lines: let the family say what is wrong
         if text is not None and place.suffix in getattr(family, "SUFFIXES", ()):
             return family.read(place, species, precision)
