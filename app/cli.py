@@ -1,4 +1,4 @@
-"""The command line: ostwald run | resume | check | info | convert | bench | report.
+"""The command line: ostwald run | resume | check | info | convert | bench | nucleation | report.
 
 Only the standard library is imported here, so that help and usage errors answer at once; a command imports what it needs.
 """
@@ -17,6 +17,16 @@ def positive(text: str) -> int:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"takes a whole number above 0, not {text!r}")
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        if (number := float(text)) > 0:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"takes a number above 0, not {text!r}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,6 +90,39 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--precision", choices=["double", "mixed"], action="append", help="default: both")
     bench.add_argument("--potential", action="append", default=[], help="potential file to time too (repeatable)")
     bench.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+    nucleation = commands.add_parser(
+        "nucleation",
+        help="rates and critical sizes from replicas of a nucleation run",
+        description="Nucleation statistics of run directories: groups of one potential, size, temperature and pressure. "
+        "Writes nucleation.json, replicas.csv and nucleation.html.",
+    )
+    nucleation.add_argument("directories", nargs="+", metavar="DIR", help="run directories, each one replica")
+    nucleation.add_argument("--stage", help="name of the isothermal stage, where the clock starts (default: the last)")
+    nucleation.add_argument(
+        "--threshold",
+        type=above_zero,
+        help="size in atoms below which a melt has not nucleated (default: the critical size and twice its width)",
+    )
+    nucleation.add_argument(
+        "--grown", type=above_zero, help="size in atoms that a nucleus must reach (default: twice the threshold)"
+    )
+    nucleation.add_argument("--lag", type=float, help="ps before which nothing can nucleate (default: fitted)")
+    nucleation.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default 0.95)")
+    nucleation.add_argument("--melting", type=above_zero, metavar="K", help="melting temperature, for classical theory")
+    nucleation.add_argument("--latent-heat", type=above_zero, metavar="EV", help="heat of fusion, eV/atom")
+    nucleation.add_argument(
+        "--heat-capacity",
+        type=float,
+        default=0.0,
+        metavar="EV/K",
+        help="of the liquid less that of the solid, eV/(atom K)",
+    )
+    nucleation.add_argument(
+        "--density", type=above_zero, help="of the solid, atoms/Å³ (default: the most solid replica's)"
+    )
+    nucleation.add_argument("--attachment", type=above_zero, help="attachment rate at the critical size, 1/ps")
+    nucleation.add_argument("--output", "-o", default="nucleation", help="folder of the results (default: nucleation)")
 
     report = commands.add_parser("report", help="write the report page of a run directory")
     report.add_argument("directory")

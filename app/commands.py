@@ -92,6 +92,33 @@ def report(given) -> int:
 
 
 @on_root
+def nucleation(given) -> int:
+    from ostwald.app import replicas
+    from ostwald.app.report.replicas import write_page
+
+    if (given.melting is None) != (given.latent_heat is None):
+        raise ValueError("classical theory needs both --melting and --latent-heat")
+    if not 0 < given.confidence < 1:
+        raise ValueError(f"--confidence takes a number between 0 and 1, not {given.confidence:g}")
+    if given.grown and given.threshold and given.grown < given.threshold:
+        raise ValueError(f"--grown {given.grown:g} must not be below --threshold {given.threshold:g}")
+    theory = None
+    if given.melting is not None:
+        theory = replicas.Theory(given.melting, given.latent_heat, given.heat_capacity, given.density, given.attachment)
+    groups = replicas.groups_of([replicas.read_replica(directory, given.stage) for directory in given.directories])
+    how = dict(threshold=given.threshold, grown=given.grown, lag=given.lag, confidence=given.confidence, theory=theory)
+    for group in groups:
+        replicas.evaluate(group, **how)
+    folder = Path(given.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "nucleation.json", replicas.as_json(groups))
+    write_text(folder / "replicas.csv", replicas.as_csv(groups))
+    print(replicas.describe(groups))
+    print(write_page(groups, folder / "nucleation.html"))
+    return 0
+
+
+@on_root
 def convert(given) -> int:
     from ostwald.io.structures import convert
 

@@ -203,7 +203,7 @@ def first_passage_model(levels, tau, critical, slope, per_atom=0.0):
 
 @dataclass
 class FirstPassageFit:
-    """The fit τ(n), with standard errors and intervals (95 %) over bootstrapped replicas in `errors`, `intervals`.
+    """The fit τ(n), with `errors` (half of the middle 68 %) and `intervals` (95 %) over bootstrapped replicas.
 
     rate J 1/(Å³ ps); tau τ_J ps; critical n*; zeldovich Z = b/√π; growth: atoms/ps, about, of a nucleus past n* (inf: too
     fast to matter, left out).
@@ -313,12 +313,12 @@ def fit_first_passage(series, volumes=1.0, top=None, bootstrap=200, seed=1) -> F
         )
 
     spread = numbers(drawn) if drawn else {}
-    errors = {k: float(np.std(v, ddof=1)) for k, v in spread.items() if np.isfinite(v).all() and len(v) > 1}
-    with np.errstate(invalid="ignore"):
-        intervals = {
-            k: tuple(float(x) for x in np.quantile(v, (0.025, 0.975), method="closest_observation"))
-            for k, v in spread.items()
-        }
+    intervals, errors = {}, {}
+    for name, values in spread.items():
+        ends = np.quantile(values, (0.025, 0.16, 0.84, 0.975), method="closest_observation")
+        intervals[name] = float(ends[0]), float(ends[3])
+        if np.isfinite(ends[1:3]).all():
+            errors[name] = float(ends[2] - ends[1]) / 2
     best = {k: float(v[0]) for k, v in numbers([found]).items() if k != "barrier"}
     return FirstPassageFit(
         **best,

@@ -35,14 +35,64 @@ def svg_of(figure, name) -> str:
     return text.replace("<svg ", f'<svg class="plot" role="img" aria-label="{escape(name)}" ', 1)
 
 
-def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False, areas=None):
-    """A plot over time: lines is [(label, values)]; areas [(label, colour, values)] are stacked instead. SVG text."""
+def blank(width=6.2, height=2.75):
+    """(figure, axes) of a plot that is this many inches wide and high."""
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def time_unit(longest) -> tuple[str, float]:
+    """("ps" or "ns", factor from ps) for times up to `longest` ps."""
+    return ("ns", 1e-3) if longest > 5000 else ("ps", 1.0)
+
+
+def dress(axes, xlabel, ylabel):
+    """Labels, grid, ticks and spines as all plots have them."""
+    axes.set_xlabel(xlabel, color=INK, fontsize=9)
+    axes.set_ylabel(ylabel, color=INK, fontsize=9)
+    axes.tick_params(colors=INK, labelsize=8.5, color=MUTED)
+    axes.tick_params(which="minor", color=GRID)
+    axes.grid(True, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(MUTED)
+
+
+def plain_log(axis):
+    """Labels of a logarithmic axis that spans few decades: 1, 2, 5 × 10^k as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    many = high > 30 * low
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 1000 * low else (1, 3) if many else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure, axes):
+    """The legend in a row above the plot, flush right."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper right",
+        ncols=len(labels),
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
+
+
+def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False, areas=None):
+    """A plot over time: lines is [(label, values)]; areas [(label, colour, values)] are stacked instead. SVG text."""
     time = run.time
-    unit, scale = ("ns", 1e-3) if time[-1] > 5000 else ("ps", 1.0)
-    figure = Figure(figsize=(6.2, 2.75), layout="constrained")
-    axes = figure.add_subplot()
+    unit, scale = time_unit(time[-1])
+    figure, axes = blank()
     x = time * scale
     if areas:
         base = np.zeros(len(x))
@@ -72,26 +122,8 @@ def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False,
             place = axes.get_xaxis_transform()
             axes.text(middle, 1.02, str(k + 1), transform=place, ha="center", va="bottom", fontsize=8, color=MUTED)
         begin = stage.end
-    axes.set_xlabel(f"time ({unit})", color=INK, fontsize=9)
-    axes.set_ylabel(ylabel, color=INK, fontsize=9)
-    axes.tick_params(colors=INK, labelsize=8.5, color=MUTED)
-    axes.grid(True, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+    dress(axes, f"time ({unit})", ylabel)
     axes.ticklabel_format(useOffset=False, axis="y")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(MUTED)
     if len(lines) + len(areas or ()) > 1:
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(
-            handles,
-            labels,
-            loc="outside upper right",
-            ncols=len(labels),
-            fontsize=8.5,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.2,
-            columnspacing=1.2,
-        )
+        legend(figure, axes)
     return svg_of(figure, name)

@@ -46,6 +46,11 @@ class Run:
         """(rows,) ps"""
         return self.series["time"]
 
+    @property
+    def volume(self):
+        """(rows,) Å³"""
+        return np.abs(np.linalg.det(np.array([[self.series[f"cell_{v}{k}"] for k in "xyz"] for v in "abc"]).T))
+
     def has(self, *names):
         return len(self.series.get("time", ())) > 0 and all(name in self.series for name in names)
 
@@ -61,8 +66,8 @@ class Run:
         return (name, rows) if rows.any() else (name, np.ones(len(rows), bool))
 
 
-def read_run(directory) -> Run:
-    """Everything the page shows. ReportError where the directory holds no run."""
+def read_run(directory, frames=True) -> Run:
+    """Everything the page shows, its frames only if asked. ReportError where the directory holds no run."""
     path = Path(directory)
     run_file = path / "run.toml"
     if not run_file.exists():
@@ -98,13 +103,22 @@ def read_run(directory) -> Run:
         settings=settings,
     )
     trajectory = path / "trajectory.h5"
-    if trajectory.exists():
+    if frames and trajectory.exists():
         run.frames = [f for k in chosen_frames(trajectory, run.series) for f in h5md.frames(trajectory, index=k)]
-    if run.timing:
-        run.atoms = run.timing["atoms"]
-    elif run.frames:
-        run.atoms = len(run.frames[0])
+    run.atoms = _atoms(run)
     return run
+
+
+def _atoms(run) -> int | None:
+    """The number of atoms, from whatever tells it."""
+    if run.timing:
+        return run.timing["atoms"]
+    if run.frames:
+        return len(run.frames[0])
+    from ostwald.io.checkpoint import list_checkpoints
+
+    folder = run.path / "checkpoints"  # an absent one lists nothing
+    return next((found.rows for found in list_checkpoints(folder) if found.valid), None)
 
 
 def columns_of(rows) -> dict[str, np.ndarray]:
