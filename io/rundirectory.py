@@ -6,6 +6,7 @@ log.txt           what was printed
 series.h5, .csv   scalars over time
 trajectory.h5     H5MD
 checkpoints/      the newest two
+extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 timing.json       where the time went
 report.html
 .lock             held while a run is active
@@ -17,7 +18,11 @@ from pathlib import Path
 
 from ostwald.io.lock import RunLock
 from ostwald.io.provenance import provenance
+from ostwald.io.structures import write_structure
 from ostwald.io.text import read_text, write_text
+
+CONFIGURATIONS = ("extrapolation", "deviation")
+"""Folders of configurations that a run may write."""
 
 
 class RunDirectoryError(RuntimeError):
@@ -83,6 +88,24 @@ class RunDirectory:
     def write_text(self, path, text: str) -> None:
         self._on_root(lambda: write_text(path, text))
 
+    def write_structure(self, name, structure) -> None:
+        """Writes rank 0's structure to a file of the directory, in a folder that is made where it is missing; collective."""
+        path = self.path / name
+
+        def write():
+            path.parent.mkdir(exist_ok=True)
+            write_structure(path, structure)
+
+        self._on_root(write)
+
+    def configurations(self, folder) -> list[int]:
+        """The steps of the files step-<number>.xyz in a folder of the directory, the same on every rank; collective."""
+        return self.world.bcast(self._on_root(lambda: [int(p.stem[5:]) for p in self._configurations(folder)]))
+
+    def remove(self, name) -> None:
+        """Removes a file of the directory if it is there; collective."""
+        self._on_root(lambda: (self.path / name).unlink(missing_ok=True))
+
     def keep(self, source, name=None) -> None:
         """Copies a file that the run needs again into the directory, under its name or another; collective."""
         self._on_root(lambda: shutil.copyfile(source, self.path / (name or Path(source).name)))
@@ -122,7 +145,11 @@ class RunDirectory:
     def _files(self) -> list[Path]:
         mine = [self.run_file, self.provenance_file, self.log_file, self.series_file, self.series_csv]
         mine += [self.trajectory_file, self.timing_file, self.report_file]
-        return [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
+        mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
+        return mine + [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
+
+    def _configurations(self, folder) -> list[Path]:
+        return sorted(p for p in (self.path / folder).glob("step-*.xyz") if p.stem[5:].isdigit())
 
     def _begin(self, run_toml, overwrite):
         present = self._files()

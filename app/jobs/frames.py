@@ -29,6 +29,10 @@ class Frames:
             results["virial"] = Result((6,), "eV")
         if table["structure"]:
             results["structure"] = Result((), None, "int8")
+        if table["extrapolation"]:
+            results["extrapolation"] = Result((), None)
+        if table["deviation"]:
+            results["force_deviation"] = Result((), "eV Angstrom-1")
         members = None
         if table["group"] is not None:
             inside = (atoms.groups & np.uint32(atoms.group_mask(table["group"]))) != 0
@@ -56,8 +60,8 @@ class Frames:
         self.virials = np.empty((rows, 6)) if self.table["stresses"] else None
         return dict(energies=self.energies, virials=self.virials)
 
-    def append(self, step, time, system, labels=None):
-        """A frame of the present state. Collective."""
+    def append(self, step, time, system, labels=None, watched=None):
+        """A frame of the present state. watched: further results by name, (n,) each. Collective."""
         atoms, table, n = system.atoms, self.table, system.atoms.n
         positions = atoms.positions[:n]
         given = {}
@@ -75,6 +79,7 @@ class Frames:
             given["virial"] = self.virials[:n]
         if table["structure"]:
             given["structure"] = labels
+        given |= watched or {}
         self.file.append(step, time, system.cell.matrix, system.cell.origin, atoms.ids[:n], positions, **given)
 
     def close(self):

@@ -16,6 +16,7 @@ from ostwald.app.jobs import md_setup, timing
 from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.jobs.progress import Progress
+from ostwald.app.jobs.watch import watches
 from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
@@ -31,7 +32,11 @@ STOP_MARGIN = 30.0
 
 
 class Stopped(Exception):
-    """The job ended early with a checkpoint."""
+    """The job ended early with a checkpoint. status: of the process; 0 where a condition of the run file was met."""
+
+    def __init__(self, reason, status=EXIT_RESUME):
+        super().__init__(reason)
+        self.status = status
 
 
 class MolecularDynamics:
@@ -50,7 +55,9 @@ class MolecularDynamics:
         self.wall_before = position.get("wall", 0.0)
         self.integrator_state = position.get("integrator")
         # what the last forces were computed with: a kernel that also sums energies may round differently
-        self.computed = position.get("computed", [True, True, True])
+        self.computed = position.get("computed", [True, True, True, []])
+        self.watches = watches(values, system, directory, position.get("watches"))
+        self.ended = None
         self.resumed = bool(position)
         self.integrator = None
         self.signal = 0
@@ -61,8 +68,10 @@ class MolecularDynamics:
         self.checkpoint_seconds = self.service_seconds = 0.0
         self.row_mark = (time.monotonic(), self.step)
         self.analysis = md_setup.make_analysis(values)
-        columns = self.analysis.columns if self.analysis else {}
+        columns = dict(self.analysis.columns) if self.analysis else {}
         self.no_analysis = dict.fromkeys(columns, math.nan)
+        for watch in self.watches:
+            columns |= watch.columns
         # rows and frames of this step are written already, but for a run that has only just begun
         kept = self.step if self.resumed and self.step > 0 else -1
         self.last_row = kept
@@ -93,8 +102,12 @@ class MolecularDynamics:
                 self.write_checkpoint()
             status = 0
         except Stopped as reason:
-            self.world.log(f"{reason}; checkpoint at step {self.step}. To go on: ostwald resume {self.directory.path}")
-            status = EXIT_RESUME
+            status = reason.status
+            self.ended = str(reason) if status == 0 else None
+            self.world.log(
+                f"{'stopped' if status else 'ended'}: {reason}; checkpoint at step {self.step}. "
+                f"To go on: ostwald resume {self.directory.path}"
+            )
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -125,13 +138,15 @@ class MolecularDynamics:
         if self.integrator_state is not None:
             integrator.restore(self.integrator_state)
         if self.stage_step == 0:
-            self.computed = [True, True, True]
+            self.computed = [True, True, True, self._watched()]
         self._compute(*self.computed)
         dt = stage["timestep"]
         if self.stage_step == 0:
             dynamics.check_timestep(system, dt)
             if self.step == 0:
+                reason = self._look()
                 self._observe(row=True, frame=True, analyse=True)
+                self._stop_for(reason)
         timers, v = world.timers, self.values
         series_every, log_every = v["series"]["every"], v["log"]["every"]
         frame_every, analysis_every = v["trajectory"]["every"], v["analysis"]["every"]
@@ -149,7 +164,7 @@ class MolecularDynamics:
                 system.update()
             except (CollectiveError, ValueError) as error:
                 raise type(error)(f"step {step}: {error}") from error
-            self.computed = [row, row or integrator.needs_virial, frame]
+            self.computed = [row, row or integrator.needs_virial, frame, self._watched(step, frame)]
             self._compute(*self.computed)
             with timers("integrate"):
                 integrator.second_half(system, self.step)
@@ -159,15 +174,38 @@ class MolecularDynamics:
             self.step, self.stage_step = step, self.stage_step + 1
             self.time += dt
             self.simulated += dt
+            reason = self._look()
             if step % limits_every == 0:
                 self._guard()
             if row or frame or analyse:
                 self._observe(row, frame, analyse)
+            self._stop_for(reason)
             if step % STOP_EVERY == 0:
                 self._service()
 
-    def _compute(self, energy, virial, frame):
+    def _watched(self, step=None, frame=False) -> list[str]:
+        """Names of what is watched in a step; None: of all."""
+        return [w.name for w in self.watches if step is None or w.due(step, frame)]
+
+    def _look(self) -> str | None:
+        """What the last forces say about the potential; why the run must end."""
+        reasons = []
+        with self.world.timers("analysis"):
+            for watch in self.watches:
+                if watch.on:
+                    reasons.append(watch.look(self.step, self.time))
+        return next((reason for reason in reasons if reason), None)
+
+    def _stop_for(self, reason):
+        """Ends the run where a condition of the run file is met."""
+        if reason:
+            self.write_checkpoint()
+            raise Stopped(reason, status=0)
+
+    def _compute(self, energy, virial, frame, watched=()):
         """Forces, and what the step's output needs."""
+        for watch in self.watches:
+            watch.ask(watch.name in watched)
         per_atom = self.trajectory.wanted(self.system.atoms) if frame and self.trajectory else {}
         self.system.compute(energy=energy, virial=virial, **per_atom)
 
@@ -181,6 +219,8 @@ class MolecularDynamics:
             target[:3] = pressure[-1] if isinstance(pressure, tuple) else pressure
         first, done, every = self.step, self.stage_step, self.values["log"]["every"]
         self.integrator = None
+        for watch in self.watches:
+            watch.ask(False)
 
         def report(at):
             self.step, self.stage_step = first + at.iterations, done + at.iterations
@@ -207,8 +247,10 @@ class MolecularDynamics:
             f"{found.energy / system.total:.8f} eV/atom, largest force {found.force:.3e} eV/Å"
         )
         system.atoms.velocities[:] = 0.0
-        self._compute(True, True, True)
+        self._compute(True, True, True, self._watched())
+        reason = self._look()
         self._observe(row=True, frame=bool(self.values["trajectory"]["every"]), analyse=self.analysis is not None)
+        self._stop_for(reason)
 
     # ---- what is written --------------------------------------------------------------------------------------
 
@@ -247,6 +289,9 @@ class MolecularDynamics:
                 extra, labels = self.analysis.measure(system)
         if row and self.step > self.last_row:
             self.last_row = self.step
+            extra = dict(extra)
+            for watch in self.watches:
+                extra |= watch.row()
             values = self.scalars()
             if not math.isfinite(values["potential_energy"]):
                 self._guard()
@@ -258,9 +303,12 @@ class MolecularDynamics:
                 or self.stage_step == self.steps[self.stage]
             ):
                 self._log_line(values, extra)
+                for watch in self.watches:
+                    watch.tell(self.step)
         if frame and self.trajectory:
             with timers("output"):
-                self.trajectory.append(self.step, self.time, system, labels)
+                watched = {w.field: w.per_atom for w in self.watches if w.frames}
+                self.trajectory.append(self.step, self.time, system, labels, watched)
 
     def _log_line(self, v, extra):
         text = (
@@ -277,6 +325,8 @@ class MolecularDynamics:
         limits = self.values["limits"]
         trouble = dynamics.diagnose(self.system, limits["temperature"])
         if trouble:
+            for watch in self.watches:
+                watch.tell(self.step)
             raise dynamics.Unstable(
                 f"step {self.step}: {trouble}. The last checkpoint stays: {self.directory.path / 'checkpoints'}"
             )
@@ -301,7 +351,7 @@ class MolecularDynamics:
             self.write_checkpoint()
         if stop:
             name = signal.Signals(int(flags[0])).name if flags[0] else "the wall-time limit is near"
-            raise Stopped(f"stopped: {name}")
+            raise Stopped(name)
 
     def write_checkpoint(self):
         """The whole state, so that `resume` goes on as if nothing had happened."""
@@ -327,7 +377,8 @@ class MolecularDynamics:
                     time=self.time,
                     wall=self.wall_before + time.monotonic() - self.started,
                     integrator=integrator or None,
-                    computed=[bool(c) for c in self.computed],
+                    computed=[*map(bool, self.computed[:3]), *self.computed[3:]],
+                    watches={watch.name: watch.state(self.step) for watch in self.watches},
                 ),
                 potential=system.potential.hash,
             )
@@ -343,6 +394,9 @@ class MolecularDynamics:
         figures["total_steps"] = self.step
         figures["finished"] = status == 0
         figures["checkpoint_seconds"] = self.checkpoint_seconds
+        figures["ended"] = self.ended
+        for watch in self.watches:
+            figures[watch.name] = watch.finish(self.step)
         world.log("\n" + timing.table(figures))
         self.series.close()
         if self.trajectory:

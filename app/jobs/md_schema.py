@@ -269,6 +269,8 @@ TRAJECTORY = Table(
         "energies": Key("bool", False, doc="energy per atom"),
         "stresses": Key("bool", False, doc="virial per atom"),
         "structure": Key("bool", False, doc="structure label per atom (needs [analysis])"),
+        "extrapolation": Key("bool", False, doc="how far each atom is outside the training range"),
+        "deviation": Key("bool", False, doc="force deviation of an ensemble per atom"),
         "group": Key("str", None, doc="only the atoms of this group"),
         "compression": Key("int", 0, low=0, high=9, doc="gzip level; 0: none"),
     },
@@ -298,6 +300,34 @@ ANALYSIS = Table(
     doc="Solid fraction (averaged bond order q̄₆) and crystal structures (adaptive common-neighbour analysis) on the fly.",
 )
 
+
+def _limits(unit, of, warn):
+    """Keys that both kinds of doubt about the potential have."""
+    return {
+        "every": Key("int", None, low=0, doc=f"steps between looks; 0: never; default 100 where the potential {of}"),
+        "warn": Key("float", warn, unit=unit, low=0, doc="told in the log where it is above this"),
+        "dump": Key("float", None, unit=unit, low=0, doc="the configuration is written where it is above this"),
+        "stop": Key("float", None, unit=unit, low=0, doc="the run ends, with a checkpoint, where it is above this"),
+        "dump_limit": Key("int", 20, low=1, doc="configurations kept: the worst"),
+        "dump_every": Key("int", 100, low=1, doc="least steps between two of them, but for one twice as bad"),
+        "dump_radius": Key(
+            "float", None, unit="Å", above=0, doc="of what is written of a large system; default: twice the cutoff"
+        ),
+    }
+
+
+EXTRAPOLATION = Table(
+    "extrapolation",
+    _limits("", "has a training range", 0.0),
+    doc="Atoms outside the training range: the distance over the width of the range (0: any) of the worst function.",
+)
+
+DEVIATION = Table(
+    "deviation",
+    _limits("eV/Å", "is an ensemble", None),
+    doc="Atoms on whose force the members of an ensemble disagree: sqrt of the mean of |F - ⟨F⟩|² over the members.",
+)
+
 LOG = Table("log", {"every": Key("int", 1000, low=1, doc="steps between lines of the log")}, doc="The log.")
 
 LIMITS = Table(
@@ -322,6 +352,8 @@ TABLES = [
     TRAJECTORY,
     CHECKPOINT,
     ANALYSIS,
+    EXTRAPOLATION,
+    DEVIATION,
     LOG,
     LIMITS,
 ]

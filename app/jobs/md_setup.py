@@ -14,6 +14,7 @@ from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
 from ostwald.app.dynamics.barostat import CellModes
+from ostwald.app.jobs import watch
 from ostwald.app.runfile import RunFileError
 
 # ---- structure ------------------------------------------------------------------------------------------------------
@@ -227,6 +228,7 @@ def build_system(world, values, path) -> System:
         raise RunFileError(f"{path}: [structure]: {error}") from error
     check_cells(values, cell, path)
     potential = load_potential(values, share.species)
+    watch.complete(values, potential, path)
     masses = masses_of(values, share.species, potential, further.pop("masses", None))
     seed = further.pop("seed", None)
     atoms = Atoms(share.species, masses, share.positions, share.types, share.ids, **further)

@@ -48,6 +48,36 @@ class Neighbourhoods:
         return len(self.types)
 
 
+@dataclass
+class Extrapolation:
+    """How far the local atoms of a compute() are outside the range of the training set.
+
+    excess (n,) float32: of the function that is farthest outside, the distance over the width of its range; 0 inside.
+    function (n,) integer: that function, -1 inside. count (n,) integer: how many functions are outside.
+    """
+
+    excess: np.ndarray
+    function: np.ndarray
+    count: np.ndarray
+
+    MEMBER = 1024
+    """What a function's number of the second of several potentials begins with."""
+
+    @classmethod
+    def worst_of(cls, several):
+        """The worst of several potentials on the same atoms; functions of the k-th are numbered from k * MEMBER on."""
+        several = list(several)
+        if len(several) == 1:
+            return several[0]
+        excess = np.array([each.excess for each in several])
+        which = excess.argmax(0)  # the first, where they are as bad
+        rows = np.arange(excess.shape[1])
+        function = np.array([each.function for each in several], np.int32)[which, rows]
+        function[function >= 0] += (cls.MEMBER * which)[function >= 0]
+        count = np.array([each.count for each in several])[which, rows]
+        return cls(excess[which, rows], function, count)
+
+
 class Potential:
     """A potential: energies, forces and virial of neighbourhoods.
 
@@ -65,6 +95,7 @@ class Potential:
     masses: np.ndarray | None = None
     precision: Literal["double", "mixed"] = "double"
     path: str | None = None
+    extrapolation: Extrapolation | None = None
 
     def parameters(self):
         """What the hash covers: arrays, numbers and strings that determine every energy."""
@@ -94,6 +125,15 @@ class Potential:
         where given. Returns (E, W): E in eV (nan unless `energy` or `energies`), W (6,) in eV, order xx yy zz yz xz xy
         (nan unless `virial` or `virials`). Ghost rows are added to only where `reverse` is True.
         """
+        raise NotImplementedError
+
+    def watch(self, on=True):
+        """Whether compute() also fills `extrapolation`. PotentialError of a kind that has no training range."""
+        if on:
+            raise PotentialError(f"a potential of the kind {self.family} has no training range that atoms could leave")
+
+    def function_name(self, type_: int, function: int) -> str:
+        """One line that names a function of `extrapolation` for atoms of a type."""
         raise NotImplementedError
 
     def ase(self, skin=1.0, threads=1):

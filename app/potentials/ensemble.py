@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Potential, PotentialError
+from .base import Extrapolation, Potential, PotentialError
 
 
 class Ensemble(Potential):
@@ -49,7 +49,7 @@ class Ensemble(Potential):
         self.reverse = any(member.reverse for member in self.members)
         self.masses = next((m.masses for m in self.members if m.masses is not None), None)
         self.deviation = None
-        self._deviating = False
+        self._deviating = self._watching = False
         self._forces = np.empty((0, 3))
 
     def parameters(self):
@@ -67,6 +67,20 @@ class Ensemble(Potential):
         self._deviating = bool(on)
         if not on:
             self.deviation = None
+
+    def watch(self, on=True):
+        for member in self.members:
+            member.watch(on)
+        self._watching = bool(on)
+
+    @property
+    def extrapolation(self):
+        """The worst of the members: their training sets, and so their ranges, may differ."""
+        return Extrapolation.worst_of(member.extrapolation for member in self.members) if self._watching else None
+
+    def function_name(self, type_, function):
+        member, function = divmod(function, Extrapolation.MEMBER)
+        return f"{self.members[member].function_name(type_, function)} of {_name(self.members[member])}"
 
     def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
         scale = 1.0 / len(self.members)

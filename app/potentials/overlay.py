@@ -24,7 +24,7 @@ import numpy as np
 from ostwald.io.text import read_text
 
 from . import pair_file
-from .base import Potential, PotentialError
+from .base import Extrapolation, Potential, PotentialError
 
 
 class Overlay(Potential):
@@ -48,6 +48,7 @@ class Overlay(Potential):
         self.cutoff = max(term.cutoff for term in self.terms)
         self.list_style = "full" if any(term.list_style == "full" for term in self.terms) else "half"
         self.reverse = any(term.reverse for term in self.terms)
+        self._ranged, self._watching = [], False  # terms with a training range, once asked for
         self.masses = next((term.masses for term in self.terms if term.masses is not None), None)
 
     def parameters(self):
@@ -55,6 +56,29 @@ class Overlay(Potential):
 
     def describe(self):
         return f"overlay {self.path or ''} of " + " + ".join(term.describe() for term in self.terms)
+
+    def watch(self, on=True):
+        """Of the terms that have a training range."""
+        if on and not self._ranged:
+            for term in self.terms:
+                try:
+                    term.watch()
+                    self._ranged.append(term)
+                except PotentialError as error:
+                    refusal = error
+            if not self._ranged:
+                raise refusal
+        for term in self._ranged:
+            term.watch(on)
+        self._watching = bool(on)
+
+    @property
+    def extrapolation(self):
+        return Extrapolation.worst_of(term.extrapolation for term in self._ranged) if self._watching else None
+
+    def function_name(self, type_, function):
+        term, function = divmod(function, Extrapolation.MEMBER)
+        return self._ranged[term].function_name(type_, function)
 
     def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
         total, w = 0.0, np.zeros(6)
