@@ -36,10 +36,10 @@ MEANING = {
 }
 
 
-def labels_of(frame, method="q6", threshold=None):
+def labels_of(frame, method="q6", threshold=None, templates=analysis.METALS):
     """(n,) int8 labels (`analysis.structure.LABELS`) of a whole structure on one process, without ranks.
 
-    frame: positions (n, 3) Å, matrix, origin, periodic. method, threshold: as of `analysis.structure.structure`.
+    frame: positions (n, 3) Å, matrix, origin, periodic. method, threshold, templates: as of `analysis.structure.structure`.
     """
     n = len(frame.positions)
     if n == 0:
@@ -50,8 +50,8 @@ def labels_of(frame, method="q6", threshold=None):
     images = Images(positions, frame.matrix, frame.periodic, reach)
     rows = np.ascontiguousarray(images.rows(positions))
     no_list = np.zeros(n + 1, np.int64), np.zeros(0, np.int32)
-    nb = Neighbourhoods(rows, np.zeros(len(rows), np.int32), n, *no_list, "full", images.forward)
-    return analysis.labelled(nb, reach, method, threshold).labels
+    nb = Neighbourhoods(rows, np.zeros(len(rows), np.int32), n, *no_list, "full", images.forward, images.reverse)
+    return analysis.labelled(nb, reach, method, threshold, (), templates).labels
 
 
 def spheres(x, y, depth, radius, colours, shape, scale):

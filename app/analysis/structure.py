@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ostwald.app.kernels import _structure
+from ostwald.app.kernels import _ptm, _structure
 from ostwald.app.potentials.base import Neighbourhoods
 from ostwald.parallel import Halo
 
@@ -29,6 +29,15 @@ SOLID = 0.33
 its melting temperature 0.39–0.52 (99.8 % of the atoms), its undercooled melt 0.07–0.29."""
 COHERENT = 0.7
 """Cosine of two atoms' q₆ above which their bond is solid-like (method "bonds")."""
+
+RMSD_CUTOFF = 0.12
+"""Threshold of polyhedral template matching, in units of the mean distance of the neighbours."""
+TEMPLATES = tuple(_ptm.TYPES)
+"""Structures that polyhedral template matching knows."""
+METALS = ("fcc", "hcp", "bcc", "ico")
+"""The templates that are matched unless told otherwise."""
+ORDERINGS = ("none", "pure", "L1_0", "L1_2 majority", "L1_2 minority", "B2", "zincblende or wurtzite")
+"""What the field "ordering" counts: the surroundings of an atom by species, as its template sees them."""
 
 NAMED_BY_CNA = ("fcc", "hcp", "bcc", "ico")
 
@@ -61,19 +70,38 @@ METHODS = {
         "solid: at least {threshold:g} solid-like bonds among the 12 nearest neighbours (ten Wolde, Ruiz-Montero, Frenkel "
         f"1996; l = 6, cosine > {COHERENT:g}); types by adaptive common neighbour analysis (Stukowski 2012)",
     ),
+    "ptm": Method(
+        RMSD_CUTOFF,
+        TEMPLATES,
+        ("rmsd", "ordering"),
+        "polyhedral template matching (Larsen, Schmidt, Schiøtz 2016) of {templates} up to an RMSD of {threshold:g}; "
+        "solid: a match other than icosahedral",
+    ),
+    "diamond": Method(
+        None,
+        ("cubic_diamond", "hexagonal_diamond"),
+        ("diamond",),
+        "identification of diamond by common neighbours among second neighbours (Maras et al. 2016); "
+        "solid: cubic or hexagonal diamond, without the shells around it",
+    ),
 }
 
 
-def describe(method="q6", threshold=None) -> str:
+def describe(method="q6", threshold=None, templates=METALS) -> str:
     """One line for a log: algorithm and parameters."""
-    return METHODS[method].text.format(threshold=threshold_of(method, threshold))
+    return METHODS[method].text.format(threshold=threshold_of(method, threshold), templates=", ".join(templates))
 
 
 def threshold_of(method, threshold=None):
     """The threshold in use: the given one, or the method's own."""
     if method not in METHODS:
         raise ValueError(f"the method is one of {', '.join(METHODS)}, not {method!r}")
-    return METHODS[method].threshold if threshold is None else threshold
+    return METHODS[method].threshold if threshold is None else float(threshold)
+
+
+def labels_of(method, templates=METALS) -> tuple[str, ...]:
+    """Names of the labels that a method can give."""
+    return tuple(x for x in METHODS[method].labels if method != "ptm" or x in templates)
 
 
 def surroundings(system, reach=None):
@@ -232,6 +260,79 @@ def centrosymmetry(nb, reach, count=12, *, threads=1):
     return _structure.centrosymmetry(nb.positions, nb.nlocal, count, reach, threads)
 
 
+def match_templates(nb, reach, templates=METALS, fields=("rmsd", "ordering"), *, cutoff=RMSD_CUTOFF, threads=1):
+    """(labels (n,) int8, {field: array}) of polyhedral template matching.
+
+    Larsen, Schmidt, Schiøtz, Modelling Simul. Mater. Sci. Eng. 24, 055007 (2016). Neighbours count by the solid angle of
+    their Voronoi faces (18 nearest); of the templates whose graph the shell has, that of the least RMSD is the match,
+    and no match where it exceeds `cutoff`.
+
+    templates : of `TEMPLATES`.
+    fields : "rmsd" (n,) of the best match whatever the cutoff, NaN without one, in units of the mean distance of the
+        template's neighbours; "distance" (n,) Å, of nearest neighbours in the template laid on the shell; "orientation"
+        (n, 4) the unit quaternion w, x, y, z that turns the template's axes (cube axes; a along x and c along z of hexagonal
+        ones) into the crystal's, of all that are equivalent by the rotations of the crystal (432; 622; 532 for
+        icosahedra) that of the least angle, w ≥ 0; "ordering" (n,) int8, place in `ORDERINGS`.
+    """
+    for name in templates:
+        if name not in TEMPLATES:
+            raise ValueError(f"the templates are {', '.join(TEMPLATES)}, not {name!r}")
+    n = nb.nlocal
+    which = sum(1 << TEMPLATES.index(name) for name in set(templates))
+    kind, rmsd = np.empty(n, np.int8), np.empty(n)
+    out = {"distance": None, "orientation": None, "ordering": None}
+    shapes = {"distance": ((n,), float), "orientation": ((n, 4), float), "ordering": ((n,), np.int8)}
+    for name in set(fields) & set(out):
+        out[name] = np.zeros(*shapes[name])
+    if "cubic_diamond" in templates or "hexagonal_diamond" in templates:
+        near, rows = np.zeros((nb.nall, _ptm.SENT)), np.empty((n, 4), np.int32)
+        _ptm.match(
+            nb.positions, nb.types, n, reach, which, kind, rmsd, **out, neighbours=near, rows=rows, threads=threads
+        )
+        nb.forward(near)
+        _ptm.match_diamond(near, rows, nb.types, which, kind, rmsd, **out, threads=threads)
+    else:
+        _ptm.match(nb.positions, nb.types, n, reach, which, kind, rmsd, **out, threads=threads)
+    labels = np.array([LABELS.index(name) for name in (*TEMPLATES, "other")], np.int8)[kind]  # -1: none
+    labels[rmsd > cutoff] = OTHER
+    if out["ordering"] is not None:
+        out["ordering"][labels == OTHER] = 0
+    rmsd[kind < 0] = np.nan
+    if out["distance"] is not None:
+        out["distance"][kind < 0] = np.nan
+    out["rmsd"] = rmsd
+    return labels, {name: out[name] for name in fields}
+
+
+def diamond(nb, reach, *, threads=1):
+    """(n,) int8: 0 other, 1 cubic diamond, 2 and 3 its first and second neighbours, 4 hexagonal, 5 and 6 its neighbours.
+
+    Common neighbour analysis of the twelve second neighbours, which are reached through the four nearest: Maras, Trushin,
+    Stukowski, Ala-Nissila, Jónsson, Comput. Phys. Commun. 205, 13 (2016). First neighbours are the four nearest of a
+    diamond atom that are none themselves, second ones those of first ones; where both kinds claim an atom, cubic.
+    """
+    n = nb.nlocal
+    offsets, indices = neighbours(nb, reach, nearest=4, threads=threads)
+    full = np.diff(offsets) == 4
+    rows, bonds = np.full((n, 4), -1, np.int32), np.full((nb.nall, 12), np.nan)
+    rows[full] = indices[np.repeat(full, np.diff(offsets))].reshape(-1, 4)
+    bonds[:n][full] = (nb.positions[rows[full]] - nb.positions[:n][full][:, None]).reshape(-1, 12)
+    nb.forward(bonds)
+    core = _structure.diamond(bonds, rows, threads)
+    found = np.array([0, 1, 4], np.int8)[core]
+    for shell in (1, 2):
+        claims = np.zeros((nb.nall, 2))
+        for column, kind in enumerate((1, 4)):
+            of = found == kind + shell - 1
+            claims[:, column] = np.bincount(rows[of & full].ravel(), minlength=nb.nall)
+        nb.reverse(claims)
+        cubic, hexagonal = (claims[:n] > 0.5).T
+        free = found == 0
+        found[free & hexagonal] = 4 + shell
+        found[free & cubic] = 1 + shell
+    return found
+
+
 @dataclass
 class Structure:
     """The structure of atoms at one moment.
@@ -249,6 +350,7 @@ class Structure:
     solid_count: int
     total: int
     fields: dict[str, np.ndarray] = field(default_factory=dict)
+    templates: tuple[str, ...] = METALS
 
     @property
     def q6(self):
@@ -265,37 +367,54 @@ class Structure:
         return {name: float(count) / max(self.total, 1) for name, count in zip(LABELS, self.counts)}
 
     def describe(self) -> str:
-        return describe(self.method, self.threshold)
+        return describe(self.method, self.threshold, self.templates)
 
 
 FIELDS = {
     "q4": "averaged bond order q̄₄, and so q6, w4, w6 …; local_q4 …: of the atom alone",
     "bonds": "number of solid-like bonds (int32)",
     "centrosymmetry": "Å², 12 neighbours",
+    "diamond": "as of `diamond` (int8)",
+    "rmsd": "of the best template, NaN without one; and distance, orientation, ordering: as of `match_templates`",
 }
 """Numbers of each atom that can be asked for, whatever the method."""
+_OF_TEMPLATES = ("rmsd", "distance", "orientation", "ordering")
 
 
-def labelled(nb, reach, method="q6", threshold=None, fields=(), *, threads=1) -> Structure:
-    """The `Structure` of this rank's atoms; methods, threshold and fields as of `structure`."""
+def labelled(nb, reach, method="q6", threshold=None, fields=(), templates=METALS, *, threads=1) -> Structure:
+    """The `Structure` of this rank's atoms; methods, threshold, fields and templates as of `structure`."""
     threshold = threshold_of(method, threshold)
+    wanted = dict.fromkeys((*METHODS[method].fields, *fields))
+    of_templates = tuple(name for name in wanted if name in _OF_TEMPLATES)
     found = {}
-    order = {name for name in (*fields, *METHODS[method].fields) if name not in ("centrosymmetry",)}
+    order = [name for name in wanted if name not in (*_OF_TEMPLATES, "centrosymmetry", "diamond")]
     if order:
-        found |= order_parameters(nb, reach, sorted(order), threads=threads)
-    if "centrosymmetry" in fields:
+        found |= order_parameters(nb, reach, order, threads=threads)
+    if "centrosymmetry" in wanted:
         found["centrosymmetry"] = centrosymmetry(nb, reach, threads=threads)
-    labels = common_neighbours(nb, reach, threads=threads)
-    if method == "cna":
-        solid = CRYSTALLINE[labels]
+    if "diamond" in wanted:
+        found["diamond"] = diamond(nb, reach, threads=threads)
+    if of_templates:
+        cutoff = threshold if method == "ptm" else RMSD_CUTOFF
+        matched, values = match_templates(nb, reach, templates, of_templates, cutoff=cutoff, threads=threads)
+        found |= values
+    if method == "ptm":
+        labels = matched
+    elif method == "diamond":
+        labels = np.array([OTHER, CUBIC_DIAMOND, 0, 0, HEXAGONAL_DIAMOND, 0, 0], np.int8)[found["diamond"]]
     else:
+        labels = common_neighbours(nb, reach, threads=threads)
+    if method in ("q6", "bonds"):
         solid = found["q6"] > threshold if method == "q6" else found["bonds"] >= threshold
         labels[solid & (labels == OTHER)] = CRYSTAL
+    else:
+        solid = CRYSTALLINE[labels]
     counts = np.bincount(labels, minlength=len(LABELS))
-    return Structure(labels, solid, method, threshold, counts, int(np.count_nonzero(solid)), nb.nlocal, found)
+    solids = int(np.count_nonzero(solid))
+    return Structure(labels, solid, method, threshold, counts, solids, nb.nlocal, found, tuple(templates))
 
 
-def structure(system, method="q6", threshold=None, fields=()) -> Structure:
+def structure(system, method="q6", threshold=None, fields=(), templates=METALS) -> Structure:
     """Which atoms of a system are solid, and of which structure. Collective.
 
     method
@@ -303,10 +422,13 @@ def structure(system, method="q6", threshold=None, fields=()) -> Structure:
         melt where adaptive CNA misses most of a hot crystal. Labels are those of adaptive CNA, and "crystal" for a
         solid atom that it cannot name. "bonds": the same with at least `threshold` solid-like bonds (ten Wolde).
         "cna": labels of adaptive common neighbour analysis; solid is fcc, hcp or bcc.
+        "ptm": polyhedral template matching with an RMSD of at most `threshold`; solid is any match but an icosahedron.
+        "diamond": cubic and hexagonal diamond by their second neighbours.
     threshold : None for the method's own.
     fields : names of numbers to compute for each atom as well (`FIELDS`).
+    templates : what polyhedral template matching looks for (of `TEMPLATES`).
     """
-    found = labelled(*surroundings(system), method, threshold, fields, threads=system.threads)
+    found = labelled(*surroundings(system), method, threshold, fields, templates, threads=system.threads)
     numbers = np.asarray(system.world.allreduce(np.append(found.counts, found.solid_count)))
     found.counts, found.solid_count, found.total = numbers[:-1], int(numbers[-1]), system.total
     return found
@@ -315,19 +437,20 @@ def structure(system, method="q6", threshold=None, fields=()) -> Structure:
 class SolidFraction:
     """The structure of a run as columns of its time series.
 
-    method, threshold: as of `structure`. columns: unit of each column.
+    method, threshold, templates: as of `structure`. columns: unit of each column.
     """
 
-    def __init__(self, method="q6", threshold=None):
-        self.method, self.threshold = method, threshold_of(method, threshold)
-        self.columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in METHODS[method].labels}}
+    def __init__(self, method="q6", threshold=None, templates=METALS):
+        self.method, self.threshold, self.templates = method, threshold_of(method, threshold), tuple(templates)
+        names = labels_of(method, self.templates)
+        self.columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in names}}
 
     def describe(self) -> str:
-        return describe(self.method, self.threshold)
+        return describe(self.method, self.threshold, self.templates)
 
     def measure(self, system):
         """(one number for each column, labels (n,) int8 of this rank's atoms). Collective."""
-        now = structure(system, self.method, self.threshold)
+        now = structure(system, self.method, self.threshold, templates=self.templates)
         fractions = {f"{name}_fraction": x for name, x in now.fractions.items()}
         fractions["solid_fraction"] = now.solid_fraction
         return {name: fractions[name] for name in self.columns}, now.labels

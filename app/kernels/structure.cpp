@@ -1,7 +1,5 @@
 // Structure of the surroundings of every atom: nearest neighbours, common neighbour analysis, Steinhardt's bond order,
-// centrosymmetry, pair histograms. All work on the rows of a rank (locals first, then ghosts, periodic images included),
-// so nothing here knows of cells or ranks. Neighbours are found in a grid of bins of its own: the analysis does not
-// depend on how a potential wants its list.
+// centrosymmetry, pair histograms. All work on the rows of a rank, so nothing here knows of cells or ranks.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -17,42 +15,11 @@
 #include <string>
 #include <vector>
 
-#include "simd.hpp"
-
-namespace py = pybind11;
+#include "surroundings.hpp"
 
 namespace {
 
 using namespace ostwald;
-
-typedef vec<double> Lanes;
-constexpr int W = lanes<double>;
-
-typedef py::array_t<double, py::array::c_style> Doubles;
-typedef py::array_t<int32_t, py::array::c_style> Ints;
-typedef py::array_t<int64_t, py::array::c_style> Longs;
-
-[[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument(what); }
-
-template <class T>
-py::array_t<T, py::array::c_style> checked(const py::array& a, const char* name, int dims, int columns = 0) {
-    if (!py::isinstance<py::array_t<T, py::array::c_style>>(a) || a.ndim() != dims || (columns && a.shape(1) != columns))
-        wrong(std::string(name) + " has the wrong dtype, shape or layout");
-    return py::reinterpret_borrow<py::array_t<T, py::array::c_style>>(a);
-}
-
-struct Rows {
-    Doubles array;
-    const double* x;
-    int rows, nlocal;
-    Rows(const py::array& positions, int64_t n) : array(checked<double>(positions, "positions (n, 3) float64", 2, 3)) {
-        x = array.data();
-        if (array.shape(0) > std::numeric_limits<int32_t>::max()) wrong("positions has more rows than 32 bits can index");
-        rows = int(array.shape(0));
-        if (n < 0 || n > rows) wrong("nlocal lies outside of the rows of positions");
-        nlocal = int(n);
-    }
-};
 
 struct List {
     Longs offsets_array;
@@ -69,229 +36,6 @@ struct List {
         if (offsets[n] > indices_array.shape(0)) wrong("offsets points beyond indices");
     }
 };
-
-// Rows sorted into bins, x fastest, so that the bins around an atom are few contiguous runs.
-struct Grid {
-    int dims[3];
-    double low[3], edge[3];
-    std::vector<int32_t> start, row;
-    std::vector<double> x, y, z;
-
-    int bin(double v, int axis) const {
-        const int b = int((v - low[axis]) / edge[axis]);
-        return b < 0 ? 0 : b >= dims[axis] ? dims[axis] - 1 : b;
-    }
-
-    static void bounds(const Rows& r, double lo[3], double hi[3]) {
-        for (int k = 0; k < 3; ++k) lo[k] = 1e300, hi[k] = -1e300;
-        for (int i = 0; i < r.rows; ++i)
-            for (int k = 0; k < 3; ++k) {
-                const double v = r.x[3 * i + k];
-                if (!(std::fabs(v) < 1e150)) wrong("positions holds a coordinate that is not finite (row " + std::to_string(i) + ")");
-                lo[k] = std::min(lo[k], v);
-                hi[k] = std::max(hi[k], v);
-            }
-        if (r.rows == 0)
-            for (int k = 0; k < 3; ++k) lo[k] = hi[k] = 0;
-    }
-
-    Grid(const Rows& r, double reach) {
-        double high[3];
-        bounds(r, low, high);
-        // Bins at least `reach` wide, and not (many) more of them than atoms.
-        const double most = 2.0 * r.rows + 64;
-        double width = reach;
-        for (;;) {
-            double bins = 1;
-            for (int k = 0; k < 3; ++k) bins *= std::max(1.0, std::floor((high[k] - low[k]) / width));
-            if (bins <= most) break;
-            width *= 1.26;
-        }
-        for (int k = 0; k < 3; ++k) {
-            dims[k] = std::max(1, int(std::floor((high[k] - low[k]) / width)));
-            edge[k] = std::max(width, (high[k] - low[k]) / dims[k] * (1 + 1e-12));
-        }
-        const int total = dims[0] * dims[1] * dims[2];
-        start.assign(total + 1, 0);
-        std::vector<int32_t> where(r.rows);
-        for (int i = 0; i < r.rows; ++i) {
-            const double* p = r.x + 3 * size_t(i);
-            where[i] = (bin(p[2], 2) * dims[1] + bin(p[1], 1)) * dims[0] + bin(p[0], 0);
-            ++start[where[i] + 1];
-        }
-        for (int b = 0; b < total; ++b) start[b + 1] += start[b];
-        row.resize(r.rows);
-        x.resize(r.rows + W), y.resize(r.rows + W), z.resize(r.rows + W);
-        std::vector<int32_t> next(start.begin(), start.end() - 1);
-        for (int i = 0; i < r.rows; ++i) {
-            const int slot = next[where[i]]++;
-            row[slot] = i;
-            x[slot] = r.x[3 * size_t(i)], y[slot] = r.x[3 * size_t(i) + 1], z[slot] = r.x[3 * size_t(i) + 2];
-        }
-    }
-};
-
-// What lies around the bin under work, and around one of its atoms.
-struct Around {
-    std::vector<double> x, y, z;      // candidates: the atoms of the bins around
-    std::vector<int32_t> row;
-    int candidates = 0;
-    std::vector<double> distance2;    // of those within the radius: squared distance,
-    std::vector<int32_t> slot;        // and where among the candidates
-    int found = 0;
-
-    void collect(const Grid& g, const int at[3], int bins) {
-        int lo[3], hi[3];
-        for (int k = 0; k < 3; ++k) lo[k] = std::max(0, at[k] - bins), hi[k] = std::min(g.dims[k] - 1, at[k] + bins);
-        size_t need = 0;
-        for (int c = lo[2]; c <= hi[2]; ++c)
-            for (int b = lo[1]; b <= hi[1]; ++b) {
-                const int line = (c * g.dims[1] + b) * g.dims[0];
-                need += g.start[line + hi[0] + 1] - g.start[line + lo[0]];
-            }
-        if (x.size() < need + W) {
-            const size_t room = need + need / 2 + W;
-            x.resize(room), y.resize(room), z.resize(room), row.resize(room);
-            distance2.resize(room), slot.resize(room);
-        }
-        candidates = 0;
-        for (int c = lo[2]; c <= hi[2]; ++c)
-            for (int b = lo[1]; b <= hi[1]; ++b) {
-                const int line = (c * g.dims[1] + b) * g.dims[0];
-                const int first = g.start[line + lo[0]], n = g.start[line + hi[0] + 1] - first;
-                std::memcpy(&x[candidates], &g.x[first], n * sizeof(double));
-                std::memcpy(&y[candidates], &g.y[first], n * sizeof(double));
-                std::memcpy(&z[candidates], &g.z[first], n * sizeof(double));
-                std::memcpy(&row[candidates], &g.row[first], n * sizeof(int32_t));
-                candidates += n;
-            }
-        for (int k = 0; k < W; ++k) x[candidates + k] = y[candidates + k] = z[candidates + k] = 1e200;
-    }
-
-    // The candidates within the radius of a point; the atom at the point itself is dropped by its row.
-    void within(const double p[3], int self, double radius2) {
-        const Lanes px = splat(p[0]), py_ = splat(p[1]), pz = splat(p[2]), limit = splat(radius2);
-        index_vec<double> lane;
-        for (int k = 0; k < W; ++k) lane[k] = k;
-        int n = 0;
-        for (int c = 0; c < candidates; c += W) {
-            const Lanes dx = load(&x[c]) - px, dy = load(&y[c]) - py_, dz = load(&z[c]) - pz;
-            const Lanes d2 = dx * dx + dy * dy + dz * dz;
-            const bits_t near = less(d2, limit);
-            compress(&distance2[n], near, d2);
-            compress_index<double>(&slot[n], near, lane + c);
-            n += __builtin_popcount(near);
-        }
-        for (int k = 0; k < n; ++k)
-            if (row[slot[k]] == self) {
-                distance2[k] = distance2[--n];
-                slot[k] = slot[n];
-                break;
-            }
-        found = n;
-    }
-};
-
-constexpr int SORTABLE = 64;  // a power of two: more than these are cut down before they are ranked
-
-// Slots of the `count` smallest distances, in their order (ties in any); count <= found. Returns through `chosen`.
-void smallest(Around& a, int count, int32_t* chosen, double* distance2) {
-    int m = a.found;
-    if (m > SORTABLE) {
-        std::vector<std::pair<double, int32_t>> pairs(m);
-        for (int k = 0; k < m; ++k) pairs[k] = {a.distance2[k], a.slot[k]};
-        std::nth_element(pairs.begin(), pairs.begin() + (SORTABLE - 1), pairs.end());
-        m = SORTABLE;
-        for (int k = 0; k < m; ++k) a.distance2[k] = pairs[k].first, a.slot[k] = pairs[k].second;
-    }
-    // Rank by counting the smaller ones. Positive doubles are ordered as their bits; the lowest six make them unique.
-    alignas(64) double key[SORTABLE + W], rank[SORTABLE + W];
-    for (int k = 0; k < m; ++k) {
-        uint64_t bits;
-        std::memcpy(&bits, &a.distance2[k], 8);
-        bits = (bits & ~uint64_t(SORTABLE - 1)) | uint64_t(k);
-        std::memcpy(&key[k], &bits, 8);
-    }
-    for (int k = m; k < m + W; ++k) key[k] = 1e300;
-    for (int i = 0; i < m; i += W) {
-        const Lanes mine = load(key + i);
-        Lanes smaller{};
-        const Lanes one = splat(1.0), zero{};
-        for (int j = 0; j < m; ++j) smaller += splat(key[j]) < mine ? one : zero;
-        store(rank + i, smaller);
-    }
-    for (int k = 0; k < m; ++k) {
-        const int r = int(rank[k]);
-        if (r < count) chosen[r] = a.slot[k], distance2[r] = a.distance2[k];
-    }
-}
-
-// Calls visit(thread-local state, around, row, position) for every local atom, bin by bin.
-template <class State, class Visit>
-void each_atom(const Grid& g, int nlocal, int threads, int bins, const Visit& visit) {
-    const int lines = g.dims[1] * g.dims[2];
-#pragma omp parallel num_threads(threads)
-    {
-        Around around;
-        State state;
-#pragma omp for schedule(dynamic, 1)
-        for (int line = 0; line < lines; ++line)
-            for (int a = 0; a < g.dims[0]; ++a) {
-                const int b = line * g.dims[0] + a;
-                bool mine = false;
-                for (int s = g.start[b]; s < g.start[b + 1]; ++s) mine |= g.row[s] < nlocal;
-                if (!mine) continue;
-                const int at[3] = {a, line % g.dims[1], line / g.dims[1]};
-                around.collect(g, at, bins);
-                for (int s = g.start[b]; s < g.start[b + 1]; ++s) {
-                    if (g.row[s] >= nlocal) continue;
-                    const double p[3] = {g.x[s], g.y[s], g.z[s]};
-                    visit(state, around, g.row[s], p, at);
-                }
-            }
-    }
-}
-
-// A radius that holds some 24 atoms at the mean density of the rows, but no more than the cutoff.
-double first_radius(const Rows& r, double cutoff) {
-    if (!(cutoff > 0)) wrong("cutoff must be positive");
-    double lo[3], hi[3];
-    Grid::bounds(r, lo, hi);
-    const double volume = (hi[0] - lo[0]) * (hi[1] - lo[1]) * (hi[2] - lo[2]);
-    if (r.rows < 32 || volume <= 0) return cutoff;
-    return std::min(cutoff, std::cbrt(24.0 * volume / (4.18879 * r.rows)));
-}
-
-// Visits every local atom with its `count` nearest neighbours within the cutoff (fewer where there are not as many):
-// visit(state, around, row, position, number, slots, squared distances). Exact: a larger radius is searched where the
-// first one holds too few.
-template <class State, class Visit>
-void each_nearest(const Rows& r, int count, double cutoff, int threads, const Visit& visit) {
-    const double radius = first_radius(r, cutoff);
-    const Grid g(r, radius);
-    struct Both {
-        State state;
-        Around wide;
-        int32_t slots[SORTABLE];
-        double distance2[SORTABLE];
-    };
-    each_atom<Both>(g, r.nlocal, threads, 1, [&](Both& own, Around& around, int row, const double* p, const int* at) {
-        around.within(p, row, radius * radius);
-        Around* a = &around;
-        for (double wider = radius; a->found < count && wider < cutoff;) {
-            wider = std::min(1.4 * wider, cutoff);
-            const double least = std::min({g.edge[0], g.edge[1], g.edge[2]});
-            a = &own.wide;
-            a->collect(g, at, int(std::ceil(wider / least)));
-            a->within(p, row, wider * wider);
-        }
-        const int number = std::min(count, a->found);
-        smallest(*a, number, own.slots, own.distance2);
-        visit(own.state, *a, row, p, number, own.slots, own.distance2);
-    });
-}
-
-struct Nothing {};
 
 // --- common neighbour analysis ---------------------------------------------------------------------------------------
 
@@ -363,6 +107,10 @@ struct Shell {
 
     void fill(const Around& a, const int32_t* slots, int n) {
         for (int k = 0; k < n; ++k) x[k] = a.x[slots[k]], y[k] = a.y[slots[k]], z[k] = a.z[slots[k]];
+        measure(n);
+    }
+
+    void measure(int n) {
         for (int k = n; k < 16; ++k) x[k] = y[k] = z[k] = std::numeric_limits<double>::quiet_NaN();
         for (int k = 0; k < n; ++k)
             for (int h = 0; h < 16; h += W) {
@@ -431,6 +179,51 @@ py::array_t<int8_t> fixed_cna(const py::array& positions, int64_t nlocal, double
             shell.adjacency(a.found, cutoff * cutoff, adjacent);
             label[row] = a.found == 12 ? close_packed(adjacent) : body_centred(adjacent);
         });
+    }
+    return out;
+}
+
+// Identification of diamond: Maras, Trushin, Stukowski, Ala-Nissila, Jónsson, Comput. Phys. Commun. 205, 13 (2016). The twelve
+// second neighbours, reached through the four nearest, are an fcc shell in cubic and an hcp shell in hexagonal diamond.
+// bonds: vectors to the four nearest neighbours of every row; rows: which rows these are. 1: cubic, 2: hexagonal, 0: neither.
+py::array_t<int8_t> diamond(const py::array& bonds, const py::array& rows, int threads) {
+    const Doubles vectors = checked<double>(bonds, "bonds (n+nghost, 12) float64", 2, 12);
+    const Ints near = checked<int32_t>(rows, "rows (n, 4) int32", 2, 4);
+    const int n = int(near.shape(0));
+    const double* v = vectors.data();
+    const int32_t* j = near.data();
+    for (int64_t k = 0; k < 4 * int64_t(n); ++k)
+        if (j[k] >= vectors.shape(0)) wrong("rows points beyond bonds");
+    if (n > vectors.shape(0)) wrong("bonds has fewer rows than rows");
+    py::array_t<int8_t> out(n);
+    int8_t* label = out.mutable_data();
+    py::gil_scoped_release release;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int i = 0; i < n; ++i) {
+        label[i] = 0;
+        if (j[4 * size_t(i)] < 0) continue;
+        Shell shell;
+        int count = 0;
+        double sum = 0;
+        for (int a = 0; a < 4; ++a) {
+            const double* first = v + 12 * size_t(i) + 3 * a;
+            const double bond2 = first[0] * first[0] + first[1] * first[1] + first[2] * first[2];
+            for (int b = 0; b < 4; ++b) {
+                const double* second = v + 12 * size_t(j[4 * size_t(i) + a]) + 3 * b;
+                const double x = first[0] + second[0], y = first[1] + second[1], z = first[2] + second[2];
+                const double r2 = x * x + y * y + z * z;
+                if (r2 < 1e-10 * bond2) continue;  // the atom itself
+                if (count < 12) shell.x[count] = x, shell.y[count] = y, shell.z[count] = z;
+                sum += std::sqrt(r2), ++count;
+            }
+        }
+        if (count != 12 || !(sum < 1e300)) continue;  // the atom is not among the four nearest of a neighbour, or has too few
+        shell.measure(12);
+        unsigned adjacent[14];
+        const double cutoff = sum / 12 * 1.2071068;
+        shell.adjacency(12, cutoff * cutoff, adjacent);
+        const Label found = close_packed(adjacent);
+        label[i] = found == FCC ? 1 : found == HCP ? 2 : 0;
     }
     return out;
 }
@@ -782,6 +575,8 @@ PYBIND11_MODULE(_structure, m) {
           "(nlocal,) int8 labels of adaptive common neighbour analysis.");
     m.def("fixed_cna", &fixed_cna, "positions"_a, "nlocal"_a, "cutoff"_a, "threads"_a = 1,
           "(nlocal,) int8 labels of common neighbour analysis at a fixed cutoff.");
+    m.def("diamond", &diamond, "bonds"_a, "rows"_a, "threads"_a = 1,
+          "(n,) int8: 1 cubic, 2 hexagonal diamond, 0 neither, from the vectors to the four nearest neighbours of all rows.");
     m.def("harmonics", &harmonics, "positions"_a, "offsets"_a, "indices"_a, "degrees"_a, "out"_a, "threads"_a = 1,
           "Mean real spherical harmonics of the bonds of each atom, written to the first rows of out.");
     m.def("third_invariant", &third_invariant, "values"_a, "first"_a, "degree"_a, "threads"_a = 1,

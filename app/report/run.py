@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ostwald.app.analysis.structure import describe
+from ostwald.app.analysis.structure import METALS, describe
 from ostwald.io.text import read_text
 
 
@@ -149,8 +149,8 @@ def chosen_frames(trajectory, series) -> list[int]:
 
 
 def method_of(how) -> tuple:
-    """(method, threshold) of the table [analysis]."""
-    return how.get("method", "q6"), how.get("threshold")
+    """(method, threshold, templates) of the table [analysis]."""
+    return how.get("method", "q6"), how.get("threshold"), tuple(how.get("templates") or METALS)
 
 
 def classified(how) -> str:

@@ -52,13 +52,15 @@ def test_solid_fraction_as_columns(world):
         numbers, labels = analysis.measure(system)
         assert list(numbers) == list(analysis.columns) and len(labels) == system.atoms.n
         all_labels = by_id(system, labels)
-        assert numbers["fcc_fraction"] == (all_labels == structure.FCC).mean()
-        named = sum(numbers[f"{name}_fraction"] for name in ("fcc", "hcp", "bcc"))
-        if method == "cna":
-            assert numbers["solid_fraction"] == pytest.approx(named) and all_labels.max() <= structure.ICO
-        else:
-            assert numbers["solid_fraction"] == pytest.approx(named + numbers["crystal_fraction"], abs=0.01)
+        for name in structure.labels_of(method):
+            assert numbers[f"{name}_fraction"] == (all_labels == structure.LABELS.index(name)).mean()
+        named = sum(
+            numbers.get(f"{name}_fraction", 0) for name, solid in zip(structure.LABELS, structure.CRYSTALLINE) if solid
+        )
+        assert numbers["solid_fraction"] == pytest.approx(named, abs=0.01)  # an icosahedron of high q̄₆ is solid too
+        if method in ("q6", "bonds"):
             assert numbers["crystal_fraction"] > 0.1
+        assert (numbers["solid_fraction"] > 0.2) == (method != "diamond")
 
 
 @pytest.mark.parametrize("cutoff", [6.0, 3.0])  # the shorter needs a halo of the analysis itself
@@ -80,6 +82,14 @@ def test_structure_does_not_depend_on_ranks(world, cutoff):
     )
     for name in names:
         assert np.abs(by_id(system, several.fields[name]) - by_id(alone, reference.fields[name])).max() < 1e-9, name
+    fields = ("rmsd", "distance", "orientation", "ordering", "diamond")
+    matched = structure.structure(system, "ptm", 0.2, fields, structure.TEMPLATES)
+    reference = structure.structure(alone, "ptm", 0.2, fields, structure.TEMPLATES)
+    assert np.array_equal(by_id(system, matched.labels), by_id(alone, reference.labels))
+    assert matched.fractions == reference.fractions and matched.fractions["fcc"] > 0.4
+    for name in fields:
+        a, b = by_id(system, matched.fields[name]), by_id(alone, reference.fields[name])
+        assert np.allclose(a, b, rtol=0, atol=1e-9, equal_nan=True), name
     plain = structure.structure(system, "cna")
     assert plain.q6 is None and plain.solid_fraction == pytest.approx(plain.fractions["fcc"] + plain.fractions["hcp"])
     nb, reach = structure.surroundings(system, 6.0)
@@ -119,3 +129,21 @@ def test_mean_square_displacement_through_migration(world):
         system.update()
     expected = [16 * (steps[types == t] ** 2).sum(axis=1).mean() for t in (0, 1)]
     assert before.sample(system) == pytest.approx(expected, rel=1e-9)
+
+
+def test_diamond_does_not_depend_on_ranks(world):
+    """Neighbours of neighbours across bricks, and marks that travel home."""
+    results = []
+    for group in (world, world.split(world.rank)):
+        share = build.rattle(build.build_lattice(group, "diamond", 5.43, "Al", (4, 5, 4)), 0.25, seed=2)
+        atoms = Atoms(share.species, [26.98], share.positions, share.types, share.ids)
+        system = System(group, Cell(share.matrix), atoms, Reach(4.0))
+        system.update()
+        found = structure.structure(
+            system, "diamond", fields=("rmsd",), templates=("cubic_diamond", "hexagonal_diamond")
+        )
+        results.append([by_id(system, found.labels), *(by_id(system, found.fields[k]) for k in ("diamond", "rmsd"))])
+    for mine, alone in zip(*results):
+        assert np.allclose(mine, alone, rtol=0, atol=1e-9, equal_nan=True)
+    assert {0, 1, 2, 3} <= set(results[0][1].tolist()) or {1, 2, 3} <= set(results[0][1].tolist())
+    assert np.nanmax(results[0][2]) < 0.4
