@@ -1,6 +1,7 @@
 """Everything that knows about ranks."""
 
 from ostwald.parallel.bricks import Bricks, choose_grid
+from ostwald.parallel.fourier import Fourier
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
 from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
@@ -17,6 +18,7 @@ __all__ = [
     "Blocks",
     "Bricks",
     "CollectiveError",
+    "Fourier",
     "Halo",
     "World",
     "block_range",

@@ -1,0 +1,429 @@
+// The semi-implicit spectral step of the Cahn–Hilliard equation ∂φ/∂t = M ∇²(g'(φ) - ε∇²φ + elastic), as two sweeps over memory
+// (sweeps.hpp says how the complex rows lie):
+//
+//   planes    transform back along y and z, g'(φ) in registers between the last pass back and the first pass forth, forth along z and y;
+//   columns   forth along x, the new spectrum in registers, back along x.
+//
+// The spectrum φ^ stays in k-space and is read and written once a step, at the place of each wave number in the order in which the
+// transform along x delivers it. Wave numbers come from tables of one dimension; nothing of the size of the grid is tabulated.
+//
+// The spectrum is that of φ - <φ>: its row k = 0 is exactly zero and stays so; <φ> enters g' as a number in double precision.
+#include <array>
+#include <limits>
+#include <tuple>
+
+#include "sweeps.hpp"
+
+using namespace ostwald;
+using namespace ostwald::sweeps;
+
+namespace {
+
+// ---- the sweep over planes -----------------------------------------------------------------------------------------------
+
+constexpr int MOST = 12;  // terms of a polynomial
+
+// g and g' at u = φ - centre, by Horner's rule. terms: of g', D = 4 known in advance (quartic wells), otherwise any number.
+template <class T, int D> struct Well {
+  int terms;
+  T shift;               // <φ> - centre: what to add to the fluctuation
+  T slope[MOST] = {};    // coefficients of g', the lowest first
+  T energy[MOST + 1] = {};
+
+  OSTWALD_INLINE vec<T> derivative(vec<T> u) const {
+    const int n = D ? D : terms;
+    vec<T> s = splat(slope[n - 1]);
+    for (int k = n - 2; k >= 0; k--) s = s * u + slope[k];
+    return s;
+  }
+  OSTWALD_INLINE vec<T> value(vec<T> u) const {
+    const int n = D ? D : terms;
+    vec<T> s = splat(energy[n]);
+    for (int k = n - 1; k >= 0; k--) s = s * u + energy[k];
+    return s;
+  }
+};
+
+struct Sums {  // of the points of a group of lines
+  double energy = 0, lowest = std::numeric_limits<double>::infinity(), highest = -lowest;
+};
+
+OSTWALD_INLINE double wide_sum(vec<double> a) { return sum(a); }
+OSTWALD_INLINE double wide_sum(vec<float> a) {
+  double s = 0;
+  for (int k = 0; k < lanes<float>; k++) s += a[k];
+  return s;
+}
+
+// Between the transforms along z. The rows come from a transform of exchanged parts: `im` holds the first W lines, `re` the others.
+template <class T, int D, bool measure> struct Pointwise {
+  const Well<T, D>& well;
+  vec<T> first, others;  // 1 in the lanes of lines that are there, 0 in repeated ones
+  Sums sums;
+
+  template <int R> OSTWALD_INLINE void apply(int, int, vec<T>* re, vec<T>* im) {
+    vec<T> e{}, lowest = im[0], highest = im[0];
+#pragma GCC unroll 8
+    for (int p = 0; p < R; p++) {
+      const vec<T> u = re[p] + well.shift, v = im[p] + well.shift;
+      if constexpr (measure) {
+        e += others * well.value(u) + first * well.value(v);
+        lowest = minimum(minimum(re[p], im[p]), lowest), highest = maximum(maximum(re[p], im[p]), highest);
+      }
+      re[p] = well.derivative(u), im[p] = well.derivative(v);
+    }
+    if constexpr (measure) {
+      sums.energy += wide_sum(e);
+      for (int l = 0; l < lanes<T>; l++) {
+        sums.lowest = std::min(sums.lowest, double(lowest[l]));
+        sums.highest = std::max(sums.highest, double(highest[l]));
+      }
+    }
+  }
+};
+
+// The same at the end of a transform that only looks.
+template <class T, int D> struct Look {
+  Pointwise<T, D, true> point;
+  template <int R> OSTWALD_INLINE void take(int j, int stride, vec<T>* re, vec<T>* im) { point.template apply<R>(j, stride, re, im); }
+};
+
+template <class T, int D> struct Sweep {
+  const Planes<T> work;
+  const Well<T, D> well;
+  double* out;  // (groups, 3) or null
+  bool look;    // measure only, leave the planes as they are
+  bool along_y;
+
+  struct Space {
+    const fft::Plan<T>&back, &forth;
+    Buffer<T> z, a, b, scratch;
+    explicit Space(int n)
+        : back(fft::plan<T>(n)), forth(fft::plan<T>(n, true)), z(int64_t(n) * row<T>), a(back.buffer()), b(forth.buffer()),
+          scratch(std::max(back.scratch(), forth.scratch())) {}
+  };
+
+  void lines(Space& s, const Lines<T>& group, int64_t number) const {
+    vec<T> first, others;
+    for (int l = 0; l < lanes<T>; l++) first[l] = l < group.count, others[l] = l + lanes<T> < group.count;
+    group.gather(work.nz, work.blocks, work.block_stride(), s.z);
+    fft::begin(s.back, From<T, true>{s.z, row<T>}, s.a.data);
+    if (!look) {
+      const auto go = [&](auto point) {
+        fft::finish(s.back, s.a.data, s.scratch.data, fft::Turn<T, decltype(point)>{s.forth, s.b.data, point});
+        return point.sums;
+      };
+      const Sums sums = out ? go(Pointwise<T, D, true>{well, first, others}) : go(Pointwise<T, D, false>{well, first, others});
+      fft::finish(s.forth, s.b.data, s.scratch.data, To<T, false>{s.z, row<T>});
+      group.scatter(work.nz, work.blocks, work.block_stride(), s.z);
+      if (out) put(number, sums);
+    } else {
+      Look<T, D> sink{{well, first, others}};
+      fft::finish(s.back, s.a.data, s.scratch.data, sink);
+      put(number, sink.point.sums);
+    }
+  }
+  void put(int64_t number, const Sums& s) const {
+    double* o = out + 3 * number;
+    o[0] = s.energy, o[1] = s.lowest, o[2] = s.highest;
+  }
+
+  void run(int threads) const {
+    const int ny = work.ny, per_plane = (ny + Lines<T>::most - 1) / Lines<T>::most;
+    if (ny == 1) {
+      const int64_t groups = (work.nx + Lines<T>::most - 1) / Lines<T>::most;
+#pragma omp parallel num_threads(threads)
+      {
+        Space space(work.nz);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t g = 0; g < groups; g++) {
+          const int64_t x = g * Lines<T>::most;
+          each_group<T>(work.data + x * work.stride, work.stride, std::min<int64_t>(Lines<T>::most, work.nx - x),
+                        [&](const Lines<T>& group, int64_t) { lines(space, group, g); });
+        }
+      }
+      return;
+    }
+    const int64_t chunk = work.block_stride();
+#pragma omp parallel num_threads(threads)
+    {
+      Space space(work.nz);
+      Rows<T, true> back(along_y ? ny : 1);
+      Rows<T, false> forth(along_y ? ny : 1);
+      Buffer<T> copy(look && along_y ? work.blocks * chunk : 1);
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t x = 0; x < work.nx; x++) {
+        T *plane = work.data + x * work.stride, *middle = look && along_y ? copy.data : plane;
+        for (int b = 0; along_y && b < work.blocks; b++) back(plane + b * chunk, middle + b * chunk);
+        each_group<T>(middle, row<T>, ny,
+                      [&](const Lines<T>& group, int64_t y) { lines(space, group, x * per_plane + y / Lines<T>::most); });
+        if (along_y && !look)
+          for (int b = 0; b < work.blocks; b++) forth(plane + b * chunk, plane + b * chunk);
+      }
+    }
+  }
+};
+
+template <class T, int D>
+void sweep_planes(const Planes<T>& work, const std::vector<double>& energy, double shift, py::object sums, bool look, bool along_y, int threads) {
+  Well<T, D> well;
+  well.terms = int(energy.size()) - 1, well.shift = T(shift);
+  for (size_t k = 0; k < energy.size(); k++) well.energy[k] = T(energy[k]);
+  for (size_t k = 1; k < energy.size(); k++) well.slope[k - 1] = T(k * energy[k]);
+  double* out = nullptr;
+  if (!sums.is_none()) {
+    py::array a = py::reinterpret_borrow<py::array>(sums);
+    out = elements<double>(a, "sums", 2, true);
+    const int64_t lines = work.ny == 1 ? work.nx : work.ny, groups = (lines + Lines<T>::most - 1) / Lines<T>::most;
+    require(a.shape(0) == groups * (work.ny == 1 ? 1 : work.nx) && a.shape(1) == 3 && (a.flags() & py::array::c_style),
+            "sums must be C-contiguous (groups, 3)");
+  }
+  if (along_y) fft::plan<T>(work.ny);
+  fft::plan<T>(work.nz), fft::plan<T>(work.nz, true);
+  py::gil_scoped_release release;
+  Sweep<T, D>{work, well, out, look, along_y}.run(threads);
+}
+
+void planes(py::array array, int n1, int n2, std::vector<double> energy, double shift, py::object sums, bool look, bool along_y,
+            int threads) {
+  require(energy.size() >= 2 && energy.size() <= MOST + 1, "a well has 2 to 13 coefficients");
+  require(!look || !sums.is_none(), "looking needs an array for the sums");
+  by_dtype(array, [&](auto t) {
+    using T = decltype(t);
+    const Planes<T> work(array, n1, n2, along_y);
+    energy.size() == 5 ? sweep_planes<T, 4>(work, energy, shift, sums, look, along_y, threads)
+                       : sweep_planes<T, 0>(work, energy, shift, sums, look, along_y, threads);
+  });
+}
+
+// ---- the sweep over columns ----------------------------------------------------------------------------------------------
+
+// Elastic energy of homogeneous moduli in k-space: Y(q) = e0 - s·A⁻¹ s, with A_ik = C_ijkl q_j q_l and s_i = σ*_ij q_j, σ* = C ε*.
+// For a column, A and s are polynomials in q_x with coefficients in the lanes.
+template <class T> struct Elasticity {
+  T e0;
+  T stress[3][3];  // σ*
+  T tensor[6][6];  // A_(ik) = Σ tensor[ik][jl] q_j q_l over jl = xx yy zz yz xz xy
+
+  struct Column {
+    vec<T> a0[6], a1[6], s0[3];
+    OSTWALD_INLINE void set(const Elasticity& e, T ky, vec<T> kz) {
+      for (int i = 0; i < 6; i++) {
+        const T* t = e.tensor[i];
+        a0[i] = t[1] * ky * ky + t[2] * kz * kz + t[3] * ky * kz;
+        a1[i] = t[4] * kz + splat(t[5] * ky);
+      }
+      for (int i = 0; i < 3; i++) s0[i] = e.stress[i][1] * ky + e.stress[i][2] * kz;
+    }
+  };
+
+  // Y = e0 - n/d
+  OSTWALD_INLINE void at(const Column& c, T kx, vec<T>& n, vec<T>& d) const {
+    vec<T> a[6], s[3];
+    for (int i = 0; i < 6; i++) a[i] = c.a0[i] + kx * (c.a1[i] + kx * tensor[i][0]);
+    for (int i = 0; i < 3; i++) s[i] = c.s0[i] + kx * stress[i][0];
+    const vec<T> &xx = a[0], &yy = a[1], &zz = a[2], &yz = a[3], &xz = a[4], &xy = a[5];
+    const vec<T> bxx = yy * zz - yz * yz, bxy = xz * yz - xy * zz, bxz = xy * yz - xz * yy;
+    const vec<T> byy = xx * zz - xz * xz, byz = xy * xz - xx * yz, bzz = xx * yy - xy * xy;
+    d = maximum(xx * bxx + xy * bxy + xz * bxz, splat(std::numeric_limits<T>::min()));  // 0 only at q = 0, where n is 0
+    n = s[0] * (s[0] * bxx + T(2) * (s[1] * bxy + s[2] * bxz)) + s[1] * (s[1] * byy + T(2) * s[2] * byz) + s[2] * s[2] * bzz;
+  }
+};
+
+// φ^ ← (φ^ - dt M q² g^) / (1 + dt M q² (ε q² + η² Y(q)))
+template <class T, bool elastic, bool measure> struct Update {
+  T* spectrum;      // moves on
+  const T* kx;      // by wave number
+  T kyy;            // k_y²
+  vec<T> kzz;       // k_z²
+  T rate, scale;    // dt M; dt M / points
+  T stiffness;      // ε
+  const Elasticity<T>* moduli;
+  typename Elasticity<T>::Column column;
+  vec<T> weight;    // 2 where the lane stands for k and -k, 1 where for itself, 0 where for nothing
+  double gradient = 0, strain = 0;
+
+  template <int R> OSTWALD_INLINE void apply(int j, int stride, vec<T>* re, vec<T>* im) {
+    vec<T> g{}, y{};
+#pragma GCC unroll 8
+    for (int p = 0; p < R; p++, spectrum += row<T>) {
+      const T k = kx[j + stride * p];
+      const vec<T> qq = kzz + (k * k + kyy);
+      const vec<T> a = scale * qq;
+      const vec<T> cr = load(spectrum), ci = load(spectrum + lanes<T>);
+      vec<T> n, d, f;
+      if constexpr (elastic) {
+        moduli->at(column, k, n, d);
+        f = d / (d + rate * qq * ((stiffness * qq + moduli->e0) * d - n));
+      } else {
+        f = T(1) / (T(1) + rate * qq * (stiffness * qq));
+      }
+      if constexpr (measure) {
+        const vec<T> power = weight * (cr * cr + ci * ci);
+        g += power * qq;
+        if constexpr (elastic) y += power * (moduli->e0 - n / d);
+      }
+      re[p] = (cr - a * re[p]) * f, im[p] = (ci - a * im[p]) * f;
+      store(spectrum, re[p]), store(spectrum + lanes<T>, im[p]);
+    }
+    if constexpr (measure) {
+      gradient += wide_sum(g);
+      if constexpr (elastic) strain += wide_sum(y);
+    }
+  }
+};
+
+// A column in its planes; those of the column that comes `ahead` columns later are fetched meanwhile.
+template <class T> struct Ahead {
+  T* const* planes;
+  int64_t at, ahead;
+  OSTWALD_INLINE void operator()(int j, vec<T>& re, vec<T>& im) const {
+    const T* a = planes[j] + at;
+    __builtin_prefetch(a + ahead, 1, 2), __builtin_prefetch(a + ahead + lanes<T>, 1, 2);
+    re = load(a), im = load(a + lanes<T>);
+  }
+  template <int R> OSTWALD_INLINE void take(int j, int stride, const vec<T>* re, const vec<T>* im) const {
+#pragma GCC unroll 8
+    for (int p = 0; p < R; p++) {
+      T* a = planes[j + stride * p] + at;
+      store(a, im[p]), store(a + lanes<T>, re[p]);
+    }
+  }
+};
+
+constexpr int AHEAD = 4;  // columns
+
+template <class T, bool elastic, bool measure>
+void sweep_columns(const Columns<T>& columns, T* spectrum, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
+                   double points, double stiffness, const Elasticity<T>* moduli, double* out, int threads) {
+  const int n = columns.size();
+  const auto &forth = fft::plan<T>(n), &back = fft::plan<T>(n, true);
+  using Operation = Update<T, elastic, measure>;
+  py::gil_scoped_release release;
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<T> a(forth.buffer()), b(back.buffer()), scratch(std::max(forth.scratch(), back.scratch()));
+#pragma omp for schedule(dynamic, 16)
+    for (int64_t c = 0; c < columns.count; c++) {
+      const int64_t ahead = std::min<int64_t>(AHEAD, columns.count - 1 - c) * row<T>;
+      const Ahead<T> column{columns.planes.data(), c * row<T>, ahead};
+      const vec<T> k = load(kz + c * lanes<T>);
+      Operation op{spectrum + c * n * row<T>, kx, ky[c] * ky[c], k * k, T(rate), T(rate / points), T(stiffness), moduli, {},
+                   load(weight + c * lanes<T>)};
+      if constexpr (elastic) op.column.set(*moduli, ky[c], k);
+      fft::begin(forth, column, a.data);
+      fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op});
+      fft::finish(back, b.data, scratch.data, column);
+      if constexpr (measure) out[2 * c] = op.gradient, out[2 * c + 1] = op.strain;
+    }
+  }
+}
+
+// Σ q² |φ^|² and Σ Y |φ^|² of every column, without a step.
+template <class T, bool elastic>
+void sum_columns(const T* spectrum, int64_t count, int n, const T* kx, const T* ky, const T* kz, const T* weight,
+                 const Elasticity<T>* moduli, double* out, int threads) {
+  const std::vector<int> order = fft::plan<T>(n).order();
+  py::gil_scoped_release release;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t c = 0; c < count; c++) {
+    const vec<T> k = load(kz + c * lanes<T>), w = load(weight + c * lanes<T>);
+    typename Elasticity<T>::Column column;
+    if constexpr (elastic) column.set(*moduli, ky[c], k);
+    double gradient = 0, strain = 0;
+    const T* a = spectrum + c * n * row<T>;
+    for (int j = 0; j < n; j++, a += row<T>) {
+      const T x = kx[order[j]];
+      const vec<T> re = load(a), im = load(a + lanes<T>), power = w * (re * re + im * im);
+      gradient += wide_sum(power * (k * k + (x * x + ky[c] * ky[c])));
+      if constexpr (elastic) {
+        vec<T> num, den;
+        moduli->at(column, x, num, den);
+        strain += wide_sum(power * (moduli->e0 - num / den));
+      }
+    }
+    out[2 * c] = gradient, out[2 * c + 1] = strain;
+  }
+}
+
+// ---- arguments of the sweeps over columns ----------------------------------------------------------------------------------
+
+template <class T> struct Waves {
+  const T *x, *y, *z, *weights;
+  Elasticity<T> moduli;
+  double* out = nullptr;
+
+  Waves(int64_t columns, int n, const py::array& kx, const py::array& ky, const py::array& kz, const py::array& w,
+        const py::object& elasticity, const py::object& sums)
+      : x(elements<T>(kx, "kx", 1, false)), y(elements<T>(ky, "ky", 1, false)), z(elements<T>(kz, "kz", 2, false)),
+        weights(elements<T>(w, "weights", 2, false)) {
+    const auto rows = [&](const py::array& a) {
+      return a.shape(0) == columns && a.shape(1) == lanes<T> && (a.flags() & py::array::c_style);
+    };
+    require(kx.shape(0) == n && ky.shape(0) == columns && rows(kz) && rows(w),
+            "kx must be (n0,), ky (columns,), kz and weights C-contiguous (columns, W)");
+    if (!elasticity.is_none()) {
+      using Matrices = std::tuple<double, std::array<std::array<double, 3>, 3>, std::array<std::array<double, 6>, 6>>;
+      const auto [e0, stress, tensor] = elasticity.cast<Matrices>();
+      moduli.e0 = T(e0);
+      for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++) moduli.stress[i][j] = T(stress[i][j]);
+      for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++) moduli.tensor[i][j] = T(tensor[i][j]);
+    }
+    if (!sums.is_none()) {
+      py::array s = py::reinterpret_borrow<py::array>(sums);
+      out = elements<double>(s, "sums", 2, true);
+      require(s.shape(0) == columns && s.shape(1) == 2 && (s.flags() & py::array::c_style), "sums must be C-contiguous (columns, 2)");
+    }
+  }
+};
+
+void columns(std::vector<py::array> slabs, py::array array, py::array kx, py::array ky, py::array kz, py::array weights, double rate,
+             double points, double stiffness, py::object elasticity, py::object sums, int threads) {
+  by_dtype(array, [&](auto t) {
+    using T = decltype(t);
+    const Columns<T> planes(slabs);
+    T* spectrum = spectrum_of<T>(array, planes.count, planes.size());
+    const Waves<T> k(planes.count, planes.size(), kx, ky, kz, weights, elasticity, sums);
+    const auto go = [&](auto elastic, auto measure) {
+      sweep_columns<T, elastic.value, measure.value>(planes, spectrum, k.x, k.y, k.z, k.weights, rate, points, stiffness, &k.moduli,
+                                                     k.out, threads);
+    };
+    const std::true_type yes;
+    const std::false_type no;
+    if (elasticity.is_none()) k.out ? go(no, yes) : go(no, no);
+    else k.out ? go(yes, yes) : go(yes, no);
+  });
+}
+
+void powers(py::array array, py::array kx, py::array ky, py::array kz, py::array weights, py::object elasticity, py::array sums,
+            int threads) {
+  by_dtype(array, [&](auto t) {
+    using T = decltype(t);
+    const int64_t count = array.ndim() == 3 ? array.shape(0) : 0;
+    const int n = int(kx.shape(0));
+    const T* spectrum = spectrum_of<T>(array, count, n);
+    const Waves<T> k(count, n, kx, ky, kz, weights, elasticity, sums);
+    elasticity.is_none() ? sum_columns<T, false>(spectrum, count, n, k.x, k.y, k.z, k.weights, &k.moduli, k.out, threads)
+                         : sum_columns<T, true>(spectrum, count, n, k.x, k.y, k.z, k.weights, &k.moduli, k.out, threads);
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cahn_hilliard, module) {
+  module.doc() = "The two sweeps of a semi-implicit spectral Cahn–Hilliard step.";
+  using namespace py::literals;
+  module.def("planes", &planes, "work"_a, "n1"_a, "n2"_a, "energy"_a, "shift"_a, "sums"_a = py::none(), "look"_a = false,
+             "along_y"_a = true, "threads"_a = 1,
+             "Rows of φ - <φ>, transformed along x only, -> those of g'(φ). energy: coefficients of g in u = φ - centre, the lowest\n"
+             "first; shift: <φ> - centre. sums (groups of lines, 3): sum of g, lowest and highest φ - <φ>. look: only the sums.\n"
+             "along_y: False where the rows are not to be transformed along y.");
+  module.def("columns", &columns, "slabs"_a, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "rate"_a, "points"_a, "stiffness"_a,
+             "elasticity"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,
+             "Rows of g' -> the spectrum a step later, and its rows transformed back along x. rate: dt M. elasticity: (e0, σ* (3, 3),\n"
+             "tensor (6, 6)). sums (columns, 2): Σ q² |φ^|² and Σ Y |φ^|² of the spectrum before the step.");
+  module.def("powers", &powers, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "elasticity"_a, "sums"_a, "threads"_a = 1,
+             "These sums alone.");
+}
