@@ -301,8 +301,11 @@ def make_model(
             samples[symbol].append(reference.functions(atom))
     for element in model.elements:
         g = np.array(samples[element.symbol])
-        element.minimum, element.maximum = g.min(axis=0) - 0.01, g.max(axis=0) + 0.01
-        element.mean, element.sigma = g.mean(axis=0), g.std(axis=0) + 0.01
+        kinds_here = np.array([f.kind for f in element.functions])
+        typical = np.array([np.abs(g[:, kinds_here == kind]).max() for kind in kinds_here])
+        margin = 0.01 + 0.05 * typical  # functions that these samples hardly saw must not become steep
+        element.minimum, element.maximum = g.min(axis=0) - margin, g.max(axis=0) + margin
+        element.mean, element.sigma = g.mean(axis=0), g.std(axis=0) + margin
     if not normalised and model.conv_energy != 1.0:  # files state conv_energy only with all of a normalisation
         model.mean_energy = float(rng.normal())
     model.check()
