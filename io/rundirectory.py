@@ -107,8 +107,15 @@ class RunDirectory:
         self._on_root(lambda: (self.path / name).unlink(missing_ok=True))
 
     def keep(self, source, name=None) -> None:
-        """Copies a file that the run needs again into the directory, under its name or another; collective."""
-        self._on_root(lambda: shutil.copyfile(source, self.path / (name or Path(source).name)))
+        """Copies a file that the run needs again into the directory, under its name or another, perhaps in a folder of its
+        own; collective."""
+        target = self.path / (name or Path(source).name)
+
+        def copy():
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target)
+
+        self._on_root(copy)
 
     def close(self) -> None:
         """Closes the log and releases the lock."""

@@ -467,7 +467,7 @@ def resume(world, directory, walltime=None) -> int:
         if position["stage"] >= len(values["stage"]):
             world.log("this run is complete; nothing is left to do")
             return 0
-        potential = md_setup.load_potential(values, state["species"])
+        potential = md_setup.load_potential(values, state["species"], world.log)
         if potential.hash != checkpoint.meta["potential"]:
             world.log.warning(f"the potential {values['potential']['file']} is not the one that the run started with")
         if not checkpoint.same_ranks:

@@ -90,6 +90,13 @@ SEED = Table(
     check=_check_seed,
 )
 
+
+def _check_potential(v, error):
+    for given, lacking in (("length_unit", "energy_unit"), ("energy_unit", "length_unit")):
+        if v[given] is not None and v[lacking] is None:
+            raise error(given, f"needs {lacking} too")
+
+
 POTENTIAL = Table(
     "potential",
     {
@@ -98,9 +105,18 @@ POTENTIAL = Table(
             doc="potential file or directory, or a built-in one such as zhou:Al; several of one kind: their mean",
         ),
         "precision": Key("str", "double", choices=("double", "mixed"), doc="arithmetic of the force kernels"),
+        "length_unit": Key(
+            "str",
+            None,
+            doc="of files that do not say it (neural networks): angstrom, bohr, nm; default: as they say, else Å",
+        ),
+        "energy_unit": Key(
+            "str", None, doc="the same: eV, Hartree, rydberg, kcal/mol, kJ/mol; default: as they say, else eV"
+        ),
     },
     doc="The interatomic potential.",
     required=True,
+    check=_check_potential,
 )
 
 NEIGHBOURS = Table(

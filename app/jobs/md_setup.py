@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,15 +16,22 @@ from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
 from ostwald.app.dynamics.barostat import CellModes
 from ostwald.app.jobs import watch
+from ostwald.app.potentials.hdnnp import n2p2
 from ostwald.app.runfile import RunFileError
 
 # ---- structure ------------------------------------------------------------------------------------------------------
 
 
-def load_potential(values, species):
-    """The potential of the run file for these species. PotentialError with file and line."""
+def load_potential(values, species, log):
+    """The potential of the run file for these species; doubts about it are logged. PotentialError with file and line."""
     table = values["potential"]
-    return potentials.load(table["file"], species=tuple(species), precision=table["precision"])
+    units = None if table["length_unit"] is None else (table["length_unit"], table["energy_unit"])
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", UserWarning)
+        potential = potentials.load(table["file"], species=tuple(species), precision=table["precision"], units=units)
+    for doubt in doubts:
+        log.warning(str(doubt.message))
+    return potential
 
 
 def resolve_potential(values, path):
@@ -40,17 +48,21 @@ def resolve_potential(values, path):
 def portable_potential(values) -> dict[str, str]:
     """{name: source} of the potential files that a run directory keeps; the run file then names them, beside itself.
 
-    A file that names other files (TOML) stays where it is.
+    Of a directory, the files that the potential is made of. A file that names other files (TOML) stays where it is.
     """
-    kept = {}
+    kept, names = {}, set()
 
     def portable(source):
-        if not os.path.isfile(source) or source.endswith(".toml"):
+        if not os.path.exists(source) or source.endswith(".toml"):
             return source
         name = os.path.basename(source)
-        if name in kept:  # members of an ensemble often differ in their folders only
-            name = f"{len(kept) + 1}-{name}"
-        kept[name] = source
+        if name in names:  # members of an ensemble often differ in their folders only
+            name = f"{len(names) + 1}-{name}"
+        names.add(name)
+        if os.path.isdir(source):
+            kept.update({f"{name}/{file}": os.path.join(source, file) for file in n2p2.files(source)})
+        else:
+            kept[name] = source
         return name
 
     sources = values["potential"]["file"]
@@ -227,7 +239,7 @@ def build_system(world, values, path) -> System:
     except ValueError as error:
         raise RunFileError(f"{path}: [structure]: {error}") from error
     check_cells(values, cell, path)
-    potential = load_potential(values, share.species)
+    potential = load_potential(values, share.species, world.log)
     watch.complete(values, potential, path)
     masses = masses_of(values, share.species, potential, further.pop("masses", None))
     seed = further.pop("seed", None)

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hdnnp_reference import make_model
 
 from ostwald.app.analysis.structure import surroundings
 from ostwald.app.jobs import md_setup
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.potentials import zhou
 from ostwald.app.potentials.eam import write_setfl
+from ostwald.app.potentials.hdnnp import n2p2
+from ostwald.app.potentials.hdnnp.model import BOHR, HARTREE
 from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
 from ostwald.parallel import CollectiveError
 
@@ -165,6 +168,36 @@ def test_a_left_handed_cell(world, tmp_path):
     x = system.atoms.positions
     assert np.allclose(x[np.argsort(system.atoms.ids)][:2], [[0.8, 0.5, 1.8], [2.8, 3.0, 4.8]])
     assert x[:, 0].max() < 12 and 5 < x[:, 1].max() < 10
+
+
+def test_a_neural_network_is_kept_with_the_run_and_its_units_are_said(world, tmp_path):
+    model = make_model(1, ("Al",), kinds=(2,), cutoff=4.0, length_unit=BOHR, energy_unit=HARTREE)
+    n2p2.write(model, tmp_path / "net")
+    (tmp_path / "net" / "input.data").write_text("a training set")
+    text = (tmp_path / "net" / "input.nn").read_text()
+    (tmp_path / "net" / "input.nn").write_text(text.replace("# units bohr Hartree\n", ""))
+    path = tmp_path / "run.toml"
+    run = RUN.format(structure="", tables="", stage="")
+    path.write_text(run.replace('"zhou:Al"', '"net"\nlength_unit = "bohr"\nenergy_unit = "Hartree"'))
+    values = validate(load_toml(path), TABLES, path)
+    system = md_setup.build_system(world, values, path)
+    assert system.potential.cutoff == pytest.approx(4.0) and "bohr and Hartree" in system.potential.describe()
+    kept = md_setup.portable_potential(values)
+    names = ["input.nn", "scaling.data", "weights.013.data"]
+    assert kept == {f"net/{name}": str(tmp_path / "net" / name) for name in names}
+    assert values["potential"]["file"] == "net"
+    path.write_text(run.replace('"zhou:Al"', '"net"\nlength_unit = "bohr"'))
+    with pytest.raises(RunFileError, match=r"\[potential\] length_unit: needs energy_unit too"):
+        validate(load_toml(path), TABLES, path)
+    n2p2.write(make_model(1, ("Al",), kinds=(2,), cutoff=5.5, length_unit=BOHR, energy_unit=HARTREE), tmp_path / "net")
+    (tmp_path / "net" / "input.nn").write_text(
+        (tmp_path / "net" / "input.nn").read_text().replace("# units bohr Hartree\n", "")
+    )
+    path.write_text(run.replace('"zhou:Al"', '"net"'))
+    said = []
+    world.log.files.append(type("Log", (), {"write": said.append, "flush": lambda self: None})())
+    md_setup.build_system(world, validate(load_toml(path), TABLES, path), path)
+    assert "a cutoff of 10.3935 looks like bohr: state length_unit and energy_unit" in "".join(said)
 
 
 def test_an_ensemble_is_kept_with_the_run(world, tmp_path):

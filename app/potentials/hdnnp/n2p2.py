@@ -109,6 +109,12 @@ def read(path, units: tuple[str, str] | None = None) -> Model:
     return model
 
 
+def files(folder) -> list[str]:
+    """The names of the files of a directory that the potential is made of."""
+    weights = sorted(file.name for file in Path(folder).glob("weights.*.data"))
+    return [name for name in ("input.nn", "scaling.data") if (Path(folder) / name).is_file()] + weights
+
+
 def _text(path: Path, what: str) -> str:
     if not path.is_file():
         raise PotentialError(f"{what} is missing", path)
