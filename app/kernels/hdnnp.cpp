@@ -2,13 +2,15 @@
 // (J. Behler, M. Parrinello, Phys. Rev. Lett. 98, 146401 (2007); J. Behler, J. Chem. Phys. 134, 074106 (2011)).
 //
 // Atom by atom, all of it in cache:
-//   (1) neighbours, sorted by element, lanes padded; radial factors rho and rho'/r of each, every distinct one once
-//   (2) G: for each neighbour j the others k by the vector; triplets without a short third side are skipped early;
-//       cosine, rho(r_jk) and rho'(r_jk)/r_jk are kept
+//   (1) neighbours, sorted by element, lanes padded; the shapes f and L = f'/(f r) of each, radial factors of functions of two atoms
+//   (2) G: pairs j < k whose third side is short enough are packed into lists, all that depends on a triplet is computed for full
+//       vectors of them: s = r_jk², c = cos theta, E_a = exp(-eta_a (r_j² + r_k² + s)) f f f; E_a, c and L(r_jk) are kept
 //   (3) the network and dE/dG (of all members of an ensemble, and their mean)
-//   (4) the same triplets again with coefficients dE/dG. With d_j the vector to neighbour j, the energy of a triplet depends on
-//       r_j, r_k, r_jk and c = cos theta, so its gradient by the position of j is D_j d_j + tau d_k, likewise for k with
-//       the same tau = (dE/dc)/(r_j r_k) - (dE/dr_jk)/r_jk. Only D (one number a neighbour) and sums of tau d are added up.
+//   (4) the same triplets with coefficients dE/dG. With P = sum over terms, q_a = E_a P_a, d_j the vector to neighbour j:
+//         dE/dr_j /r_j = S1 + L_j S0 + S2/r_j,  S0 = sum q_a,  S1 = -2 sum eta_a q_a,  S2 = 2 sum eta_a shift_a q_a;  likewise k, jk
+//         dE/dd_j = D d_j + tau d_k,  tau = C/(r_j r_k) - (dE/dr_jk)/r_jk,  C = dE/dc,
+//         D = A + L_j S0 + S2/r_j - C c/r_j²,  A = S1 + (dE/dr_jk)/r_jk
+//       A, S0, C c, S2 and tau are those of the triplet, the same for j and k: one row of numbers, added to both.
 
 #define OSTWALD_HALF_WIDTH_FLOAT 1  // rows of neighbours are short
 #include <pybind11/stl.h>
@@ -148,7 +150,14 @@ class HDNNP {
     double scale = 1, offset = 0;
   };
 
-  template <class T> struct Chunk { int j, k; };
+  // Triplets of a group. Fields lie one behind the other, each `stride` numbers long, in the thread's store.
+  struct List {
+    size_t at = 0, stride = 0, index = 0;  // where fields begin in the store, neighbours k in the list of indices
+    int count = 0;
+    std::vector<int> start;  // by j: the first triplet; one more than there are j
+  };
+  enum Field { S, P, F, H, R, E };  // pass 1: s, r_j² + r_k², f_j f_k, 1/(r_j r_k), r_j + r_k, then E_a
+  enum Kept { C = P, L = F, INVERSE = R };  // pass 2: cos theta and L(r_jk) in their place, 1/r_jk where needed
 
   // What a thread needs; grows to the largest neighbourhood met.
   template <class T> struct Work {
@@ -156,22 +165,25 @@ class HDNNP {
     int capacity = 0;  // slots
     std::vector<int32_t> near;
     std::vector<int> begin, count, ends;  // segments by element: first slot, neighbours; (ends: used in sorting)
-    aligned_vector<int32_t> index;
+    aligned_vector<int32_t> index, second;  // rows of the neighbours; slots k of the triplets
     aligned_vector<T> x, y, z, r, inverse_r, r2, d, tx, ty, tz;
-    aligned_vector<T> rho, kappa;  // (radials, capacity)
-    aligned_vector<V> sums, values, derivatives, store;
-    std::vector<std::vector<Chunk<T>>> chunks;  // by group
-    std::vector<size_t> stored;                 // by group: where its part of the store begins
-    aligned_vector<T> coefficient, slope;       // by entry
+    aligned_vector<T> shape, slope, rho;  // (shapes or radials, capacity): f, L, rho
+    aligned_vector<T> ends8, sums8;       // (capacity, 8): 1 1 1 1 x y z 0, and by shape what is summed of it
+    aligned_vector<T> store, rows;        // fields of the triplets; their rows (triplets, 8)
+    aligned_vector<V> sums, values;
+    std::vector<List> lists;              // by group
+    aligned_vector<T> value_of, slope_of; // coefficients of a group: (radials, terms)
     aligned_vector<double> g, input, gradient, dg, scratch;
 
-    void reserve(int slots, size_t radials) {
+    void reserve(int slots, size_t shapes, size_t radials) {
       if (slots > capacity) {
         capacity = (slots + 31) / 16 * 16;
-        index.resize(capacity);
+        index.resize(capacity), ends8.resize(8 * capacity);
         for (auto* a : {&x, &y, &z, &r, &inverse_r, &r2, &d, &tx, &ty, &tz}) a->resize(capacity);
       }
-      if (rho.size() < radials * capacity) rho.resize(radials * capacity), kappa.resize(radials * capacity);
+      if (shape.size() < shapes * capacity) shape.resize(shapes * capacity), slope.resize(shapes * capacity);
+      if (sums8.size() < 8 * shapes * capacity) sums8.resize(8 * shapes * capacity);
+      if (rho.size() < radials * capacity) rho.resize(radials * capacity);
     }
   };
 
@@ -201,7 +213,7 @@ class HDNNP {
       w.begin[e + 1] = w.begin[e] + (w.count[e] + W - 1) / W * W;
     }
     const int slots = w.begin[elements_];
-    w.reserve(slots + W, centre.radials.size());
+    w.reserve(slots + W, centre.shapes.size(), centre.radials.size());
     std::fill(w.index.begin(), w.index.begin() + slots, far);
     for (int k = 0; k < n; k++) w.index[w.ends[type_elements_[call.types[w.near[k]]]]++] = w.near[k];
 
@@ -222,14 +234,24 @@ class HDNNP {
       store(&w.x[s], x), store(&w.y[s], y), store(&w.z[s], z);
       store(&w.r2[s], r2), store(&w.r[s], r), store(&w.inverse_r[s], inverse);
     }
+    for (int s = 0; s < slots; s++) {
+      T* row = &w.ends8[8 * s];
+      row[0] = row[1] = row[2] = row[3] = T(1), row[4] = w.x[s], row[5] = w.y[s], row[6] = w.z[s], row[7] = T(0);
+    }
     for (int e = 0; e < elements_; e++) {
-      const auto& used = centre.used[e];
-      for (int s = w.begin[e]; s < w.begin[e + 1]; s += W)
-        radial_values<T>(centre, used.data(), int(used.size()), load(&w.r[s]), load(&w.inverse_r[s]),
-                         [&](int n, V f, V d) __attribute__((always_inline)) {
-                           const size_t at = size_t(used[n]) * w.capacity + s;
-                           store(&w.rho[at], f), store(&w.kappa[at], d);
-                         });
+      for (int shape : centre.used_shapes[e])
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          V f, l;
+          centre.shapes[shape].logarithmic(load(&w.r[s]), load(&w.inverse_r[s]), f, l);
+          store(&w.shape[size_t(shape) * w.capacity + s], f), store(&w.slope[size_t(shape) * w.capacity + s], l);
+        }
+      for (int n : centre.used[e]) {
+        const Radial<T>& a = centre.radials[n];
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          const V x = load(&w.r[s]) - a.shift;
+          store(&w.rho[size_t(n) * w.capacity + s], exp2(-a.eta2 * x * x) * load(&w.shape[size_t(a.shape) * w.capacity + s]));
+        }
+      }
     }
   }
 
@@ -245,76 +267,120 @@ class HDNNP {
         for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) sum += load(&w.rho[size_t(u.radial) * w.capacity + s]);
         w.g[u.function] += u.weight * sum_double(sum);
       }
-    size_t used = 0;
-    for (size_t g = 0; g < centre.groups.size(); g++) {
-      const GroupPlan& group = centre.groups[g];
-      w.chunks[g].clear();
-      w.stored[g] = used;
-      w.sums.assign(group.entries.size(), V{});
-      if (group.narrow) triplets<T, true>(centre, group, w, w.chunks[g], used);
-      else triplets<T, false>(centre, group, w, w.chunks[g], used);
-      for (size_t n = 0; n < group.entries.size(); n++)
-        w.g[group.entries[n].function] += group.entries[n].weight * sum_double(w.sums[n]);
+    size_t used = 0, indices = 0;
+    for (size_t n = 0; n < centre.groups.size(); n++) {
+      const AngularGroup<T>& group = centre.groups[n];
+      List& list = w.lists[n];
+      list.at = used, list.index = indices;
+      if (group.narrow) collect<T, true>(centre, group, w, list);
+      else collect<T, false>(centre, group, w, list);
+      const int fields = E + int(group.radials.size());
+      used += size_t(fields) * list.stride, indices += list.stride;
+      w.sums.assign(group.radials.size() * group.terms, V{});
+      with_pattern(group.pattern, [&](auto terms) __attribute__((always_inline)) {
+        if (group.narrow) add_functions<T, true>(centre, group, terms, w, list);
+        else add_functions<T, false>(centre, group, terms, w, list);
+      });
+      for (const Entry& e : group.entries) w.g[e.function] += e.weight * sum_double(w.sums[e.radial * group.terms + e.term]);
     }
   }
 
-  template <class T, bool is_narrow>
-  void triplets(const Centre<T>& centre, const GroupPlan& group, Work<T>& w, std::vector<Chunk<T>>& chunks, size_t& used) {
+  // Packs the triplets of a group; narrow: those whose third side is below the cutoff.
+  template <class T, bool narrow> void collect(const Centre<T>& centre, const AngularGroup<T>& group, Work<T>& w, List& list) {
     using V = vec<T>;
     constexpr int W = lanes<T>;
     const bool same = group.first == group.second;
-    const int na = int(group.radials.size()), nt = int(group.terms.size()), ne = int(group.entries.size());
-    const int per_chunk = is_narrow ? 1 + 2 * na : 1;
-    T reach = 0;
-    for (int a : group.radials) reach = std::max(reach, centre.radials[a].reach);
-    const V reach2 = splat(reach * reach), far2 = splat(T(1e8) * reach * reach);
-    const size_t capacity = w.capacity;
-    if (int(w.values.size()) < nt) w.values.resize(nt), w.derivatives.resize(nt);
-    const int j0 = w.begin[group.first], j1 = j0 + w.count[group.first];
-    const int k0 = w.begin[group.second], kn = k0 + w.count[group.second];
-    const size_t largest = size_t(w.count[group.first]) * ((w.count[group.second] + W - 1) / W) * per_chunk;
-    if (w.store.size() < used + largest) w.store.resize((used + largest) * 5 / 4);
-    V* sums = w.sums.data();
-    V* values = w.values.data();
-    V* derivatives = w.derivatives.data();
-
-    for (int j = j0; j < j1; j++) {
-      const T xj = w.x[j], yj = w.y[j], zj = w.z[j], r2j = w.r2[j], ij = w.inverse_r[j];
-      const int k1 = same ? j : kn;
+    const T reach = centre.shapes[group.shape].reach;
+    const int j0 = w.begin[group.first], n1 = w.count[group.first], k0 = w.begin[group.second], n2 = w.count[group.second];
+    // a row of the list per j may be written a vector too far; the last vector is filled up
+    const size_t most = same ? size_t(n1) * (n1 > 0 ? n1 - 1 : 0) / 2 : size_t(n1) * n2;
+    list.stride = (most + 2 * W) / 16 * 16 + 16;
+    const size_t fields = E + group.radials.size();
+    if (w.store.size() < list.at + fields * list.stride) w.store.resize((list.at + fields * list.stride) * 5 / 4);
+    if (w.second.size() < list.index + list.stride) w.second.resize((list.index + list.stride) * 5 / 4);
+    T* at = w.store.data() + list.at;
+    T *ps = at + S * list.stride, *pp = at + P * list.stride, *pf = at + F * list.stride, *ph = at + H * list.stride, *pr = at + R * list.stride;
+    int32_t* second = w.second.data() + list.index;
+    const T* shape = &w.shape[size_t(group.shape) * w.capacity];
+    const V reach2 = splat(reach * reach);
+    index_vec<T> lane;
+    for (int l = 0; l < W; l++) lane[l] = l;
+    list.start.resize(n1 + 1);
+    int n = 0;
+    for (int j = 0; j < n1; j++) {
+      list.start[j] = n;
+      const int js = j0 + j, k1 = k0 + (same ? j : n2);
+      const T xj = w.x[js], yj = w.y[js], zj = w.z[js], r2j = w.r2[js], ij = w.inverse_r[js], fj = shape[js], rj = w.r[js];
       for (int k = k0; k < k1; k += W) {
-        const V dot = xj * load(&w.x[k]) + yj * load(&w.y[k]) + zj * load(&w.z[k]);
-        V* at = &w.store[used];
+        const V p = r2j + load(&w.r2[k]);
+        const V s = p - T(2) * (xj * load(&w.x[k]) + yj * load(&w.y[k]) + zj * load(&w.z[k]));
         bits_t live = first<T>(k1 - k);
-        V c;
-        if constexpr (is_narrow) {
-          V s = (r2j + load(&w.r2[k])) - T(2) * dot;
-          live &= ~less(reach2, s);
+        if constexpr (narrow) {
+          live &= ~less(reach2, s);  // NaN stays in
           if (!live) continue;
-          s = select(live, s, far2);
-          const V is = rsqrt(s);
-          radial_values<T>(centre, group.radials.data(), na, s * is, is,
-                           [&](int a, V f, V d) __attribute__((always_inline)) { at[1 + a] = f, at[1 + na + a] = d; });
-          c = dot * (ij * load(&w.inverse_r[k]));
+        }
+        compress(ps + n, live, s);
+        compress(pp + n, live, p);
+        compress(pf + n, live, fj * load(&shape[k]));
+        compress(ph + n, live, ij * load(&w.inverse_r[k]));
+        if (group.shifted) compress(pr + n, live, rj + load(&w.r[k]));
+        compress_index<T>(second + n, live, lane + k);
+        n += __builtin_popcount(live);
+      }
+    }
+    list.start[n1] = list.count = n;
+    store(ps + n, splat(T(1.02) * reach * reach)), store(pp + n, splat(T(1))), store(pf + n, V{}), store(ph + n, V{}), store(pr + n, V{});
+  }
+
+  // Sums over the list of E_a P_t; leaves what pass 2 needs.
+  template <class T, bool narrow, class Terms>
+  void add_functions(const Centre<T>& centre, const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>, fixed = Terms::terms;
+    const int na = int(group.radials.size()), nt = fixed ? fixed : group.terms;
+    T* at = w.store.data() + list.at;
+    const size_t stride = list.stride;
+    const Shape<T> shape = centre.shapes[group.shape];
+    const Radial<T>* radials = group.radials.data();
+    const auto* used = group.used.data();
+    const bool shifted = group.shifted;
+    V* sums = w.sums.data();
+    if (int(w.values.size()) < 2 * nt) w.values.resize(2 * nt);
+    V* all = w.values.data();
+    for (int n = 0; n < list.count; n += W) {
+      T* t = at + n;
+      const V s = load(t + S * stride), p = load(t + P * stride);
+      V f = load(t + F * stride), square = p, is{}, rjk{};
+      if constexpr (narrow) {
+        V fjk, l;
+        is = rsqrt(s), rjk = s * is;
+        shape.logarithmic(rjk, is, fjk, l);
+        f *= fjk, square += s;
+        store(t + L * stride, l);
+      }
+      const V c = T(0.5) * load(t + H * stride) * (p - s);
+      store(t + C * stride, c);
+      V length{};
+      if (shifted) {
+        length = load(t + R * stride);
+        if constexpr (narrow) length += rjk, store(t + INVERSE * stride, is);
+      }
+      V value[fixed ? fixed : 1], derivative[fixed ? fixed : 1];
+      if constexpr (fixed > 0) Terms::evaluate(c, value, derivative);
+      else
+        for (int k = 0; k < nt; k++) group.term[k](c, all[k], all[nt + k]);
+      for (int a = 0; a < na; a++) {
+        V exponent = square;
+        if (shifted) exponent += radials[a].shift * ((narrow ? T(3) : T(2)) * radials[a].shift - T(2) * length);
+        const V e = f * exp2(-radials[a].eta2 * exponent);
+        store(t + (E + a) * stride, e);
+        V* sum = sums + a * nt;
+        if constexpr (fixed > 0) {
+          for (int z = 0; z < fixed / 2; z++)
+            if (used[a][z]) sum[2 * z] += e * value[2 * z], sum[2 * z + 1] += e * value[2 * z + 1];
         } else {
-          c = dot * (ij * load(&w.inverse_r[k]));
+          for (int k = 0; k < nt; k++) sum[k] += e * all[k];
         }
-        at[0] = c;
-        for (int t = 0; t < nt; t++) centre.terms[group.terms[t]](c, values[t], derivatives[t]);
-        int have = -1;
-        V e{};
-        for (int n = 0; n < ne; n++) {
-          const Entry& entry = group.entries[n];
-          if (entry.radial != have) {
-            have = entry.radial;
-            const size_t row = size_t(group.radials[have]) * capacity;
-            e = w.rho[row + j] * load(&w.rho[row + k]);
-            if constexpr (is_narrow) e *= at[1 + have];
-            else e = select(live, e, V{});
-          }
-          sums[n] += e * values[entry.term];
-        }
-        chunks.push_back({j, k});
-        used += per_chunk;
       }
     }
   }
@@ -323,90 +389,141 @@ class HDNNP {
 
   // From dE/dG the gradients D and T of every neighbour.
   template <class T> void contract(const Centre<T>& centre, const double* dg, Work<T>& w) {
+    using V = vec<T>;
     constexpr int W = lanes<T>;
     const int slots = w.begin[elements_];
+    const size_t shapes = centre.shapes.size();
     for (auto* a : {&w.d, &w.tx, &w.ty, &w.tz}) std::fill(a->begin(), a->begin() + slots, T(0));
+    for (size_t s = 0; s < shapes; s++) std::fill_n(w.sums8.begin() + 8 * s * w.capacity, 8 * slots, T(0));
     for (int e = 0; e < elements_; e++)
       for (const RadialUse& u : centre.two_body[e]) {
-        const T factor = T(u.weight * dg[u.function]);
-        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W)
-          store(&w.d[s], load(&w.d[s]) + factor * load(&w.kappa[size_t(u.radial) * w.capacity + s]));
+        const Radial<T>& a = centre.radials[u.radial];
+        const T factor = T(u.weight * dg[u.function]), eta = T(2) * a.eta;
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          const V l = load(&w.slope[size_t(a.shape) * w.capacity + s]) - eta * (T(1) - a.shift * load(&w.inverse_r[s]));
+          store(&w.d[s], load(&w.d[s]) + factor * load(&w.rho[size_t(u.radial) * w.capacity + s]) * l);
+        }
       }
-    for (size_t g = 0; g < centre.groups.size(); g++) {
-      const GroupPlan& group = centre.groups[g];
-      const size_t ne = group.entries.size();
-      w.coefficient.resize(std::max(w.coefficient.size(), ne)), w.slope.resize(w.coefficient.size());
-      for (size_t n = 0; n < ne; n++) {
-        const double c = group.entries[n].weight * dg[group.entries[n].function];
-        w.coefficient[n] = T(c), w.slope[n] = T(c * centre.terms[group.terms[group.entries[n].term]].slope);
+    for (size_t n = 0; n < centre.groups.size(); n++) {
+      const AngularGroup<T>& group = centre.groups[n];
+      const List& list = w.lists[n];
+      if (list.count == 0) continue;
+      w.value_of.assign(group.radials.size() * group.terms, T(0)), w.slope_of.assign(w.value_of.size(), T(0));
+      for (const Entry& e : group.entries) {
+        const double c = e.weight * dg[e.function];
+        const int at = e.radial * group.terms + e.term;
+        w.value_of[at] += T(c), w.slope_of[at] += T(c * group.slope[e.term]);
       }
-      if (group.narrow) contract_group<T, true>(centre, group, w, w.chunks[g], w.stored[g]);
-      else contract_group<T, false>(centre, group, w, w.chunks[g], w.stored[g]);
+      with_pattern(group.pattern, [&](auto terms) __attribute__((always_inline)) {
+        if (group.narrow) make_rows<T, true>(group, terms, w, list);
+        else make_rows<T, false>(group, terms, w, list);
+      });
+      add_rows<T>(group, w, list);
+    }
+    for (size_t n = 0; n < shapes; n++)
+      for (int s = 0; s < slots; s += W) {
+        V row[8];
+        for (int k = 0; k < 7; k++)
+          for (int l = 0; l < W; l++) row[k][l] = w.sums8[8 * (n * w.capacity + s + l) + k];
+        const V i = load(&w.inverse_r[s]), l = load(&w.slope[n * w.capacity + s]);
+        store(&w.d[s], load(&w.d[s]) + row[0] + l * row[1] + i * (row[3] - i * row[2]));
+        store(&w.tx[s], load(&w.tx[s]) + row[4]);
+        store(&w.ty[s], load(&w.ty[s]) + row[5]);
+        store(&w.tz[s], load(&w.tz[s]) + row[6]);
+      }
+  }
+
+  // The rows (A, S0, C c, S2, tau, tau, tau, tau) of a group's triplets.
+  template <class T, bool narrow, class Terms> void make_rows(const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>, fixed = Terms::terms;
+    const int na = int(group.radials.size()), nt = fixed ? fixed : group.terms;
+    const T* at = w.store.data() + list.at;
+    const size_t stride = list.stride;
+    const Radial<T>* radials = group.radials.data();
+    const auto* used = group.used.data();
+    const bool shifted = group.shifted;
+    V* all = w.values.data();
+    if (w.rows.size() < 8 * (size_t(list.count) + W)) w.rows.resize(10 * (size_t(list.count) + W));
+    for (int n = 0; n < list.count; n += W) {
+      const T* t = at + n;
+      const V c = load(t + C * stride), h = load(t + H * stride);
+      V value[fixed ? fixed : 1], derivative[fixed ? fixed : 1];
+      if constexpr (fixed > 0) Terms::evaluate(c, value, derivative);
+      else
+        for (int k = 0; k < nt; k++) group.term[k](c, all[k], all[nt + k]);
+      V s0{}, s1{}, s2{}, gamma{};
+      for (int a = 0; a < na; a++) {
+        V p{}, dp{};
+        const T *cv = &w.value_of[a * nt], *cs = &w.slope_of[a * nt];
+        if constexpr (fixed > 0) {
+          for (int z = 0; z < fixed / 2; z++)
+            if (used[a][z]) {
+              p += cv[2 * z] * value[2 * z] + cv[2 * z + 1] * value[2 * z + 1];
+              dp += cs[2 * z] * derivative[2 * z] + cs[2 * z + 1] * derivative[2 * z + 1];
+            }
+        } else {
+          for (int k = 0; k < nt; k++) p += cv[k] * all[k], dp += cs[k] * all[nt + k];
+        }
+        const V e = load(t + (E + a) * stride), q = e * p;
+        s0 += q, gamma += e * dp;
+        const T eta = T(-2) * radials[a].eta;
+        s1 += eta * q;
+        if (shifted) s2 -= (eta * radials[a].shift) * q;
+      }
+      V beta{};
+      if constexpr (narrow) {
+        beta = s1 + load(t + L * stride) * s0;
+        if (shifted) beta += s2 * load(t + INVERSE * stride);
+      }
+      store_rows<T>(&w.rows[8 * size_t(n)], s1 + beta, s0, gamma * c, s2, gamma * h - beta);
     }
   }
 
-  template <class T, bool is_narrow>
-  void contract_group(const Centre<T>& centre, const GroupPlan& group, Work<T>& w, const std::vector<Chunk<T>>& chunks, size_t from) {
-    using V = vec<T>;
-    constexpr int W = lanes<T>;
-    const bool same = group.first == group.second;
-    const int na = int(group.radials.size()), nt = int(group.terms.size()), ne = int(group.entries.size());
-    const int per_chunk = is_narrow ? 1 + 2 * na : 1;
-    const size_t capacity = w.capacity;
-    const int kn = w.begin[group.second] + w.count[group.second];
-    V* values = w.values.data();
-    V* derivatives = w.derivatives.data();
-    const V* at = w.store.data() + from;
-    for (size_t m = 0; m < chunks.size();) {
-      const int j = chunks[m].j;
-      const T xj = w.x[j], yj = w.y[j], zj = w.z[j], ij = w.inverse_r[j];
-      V dj{}, tjx{}, tjy{}, tjz{}, turn{};
-      for (; m < chunks.size() && chunks[m].j == j; m++, at += per_chunk) {
-        const int k = chunks[m].k;
-        const V c = at[0];
-        for (int t = 0; t < nt; t++) centre.terms[group.terms[t]](c, values[t], derivatives[t]);
-        const V ik = load(&w.inverse_r[k]);
-        V gamma{}, beta{}, dk = load(&w.d[k]);
-        [[maybe_unused]] bits_t live = 0;
-        if constexpr (!is_narrow) live = first<T>((same ? j : kn) - k);
-        for (int n = 0; n < ne;) {
-          const int a = group.entries[n].radial;
-          V p{}, dp{};
-          for (; n < ne && group.entries[n].radial == a; n++) {
-            const int t = group.entries[n].term;
-            p += w.coefficient[n] * values[t];
-            dp += w.slope[n] * derivatives[t];
-          }
-          const size_t row = size_t(group.radials[a]) * capacity;
-          const T rj = w.rho[row + j], kj = w.kappa[row + j];
-          const V rk = load(&w.rho[row + k]), kk = load(&w.kappa[row + k]);
-          const V both = rj * rk;
-          if constexpr (is_narrow) {
-            const V phi = at[1 + a], q = phi * p;
-            gamma += both * phi * dp;
-            beta += both * p * at[1 + na + a];
-            dj += q * (kj * rk);
-            dk += q * (rj * kk);
-          } else {
-            p = select(live, p, V{}), dp = select(live, dp, V{});
-            gamma += both * dp;
-            dj += p * (kj * rk);
-            dk += p * (rj * kk);
-          }
-        }
-        const V tau = gamma * (ij * ik) - beta, gc = gamma * c;
-        dj += beta, turn += gc;
-        store(&w.d[k], dk + (beta - gc * (ik * ik)));
-        const V xk = load(&w.x[k]), yk = load(&w.y[k]), zk = load(&w.z[k]);
-        tjx += tau * xk, tjy += tau * yk, tjz += tau * zk;
-        store(&w.tx[k], load(&w.tx[k]) + tau * xj);
-        store(&w.ty[k], load(&w.ty[k]) + tau * yj);
-        store(&w.tz[k], load(&w.tz[k]) + tau * zj);
+  // Lane l of (a, b, c, d, t, t, t, t) to row l of eight numbers.
+  template <class T> static OSTWALD_INLINE void store_rows(T* row, vec<T> a, vec<T> b, vec<T> c, vec<T> d, vec<T> t) {
+#if defined(OSTWALD_FLOAT8)
+    if constexpr (sizeof(T) == 4) {
+      const __m256d ab0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)a, (__m256)b)), ab1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)a, (__m256)b));
+      const __m256d cd0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)c, (__m256)d)), cd1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)c, (__m256)d));
+      const __m256 r[4] = {_mm256_castpd_ps(_mm256_unpacklo_pd(ab0, cd0)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab0, cd0)),
+                           _mm256_castpd_ps(_mm256_unpacklo_pd(ab1, cd1)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab1, cd1))};
+      const __m256 u[4] = {_mm256_permute_ps((__m256)t, 0x00), _mm256_permute_ps((__m256)t, 0x55), _mm256_permute_ps((__m256)t, 0xaa),
+                           _mm256_permute_ps((__m256)t, 0xff)};
+      for (int k = 0; k < 4; k++) {
+        _mm256_storeu_ps(row + 8 * k, _mm256_permute2f128_ps(r[k], u[k], 0x20));
+        _mm256_storeu_ps(row + 8 * (k + 4), _mm256_permute2f128_ps(r[k], u[k], 0x31));
       }
-      w.d[j] += sum(dj) - ij * ij * sum(turn);
-      w.tx[j] += sum(tjx), w.ty[j] += sum(tjy), w.tz[j] += sum(tjz);
+      return;
     }
-    (void)W;
+#endif
+    for (int l = 0; l < lanes<T>; l++) {
+      row[8 * l] = a[l], row[8 * l + 1] = b[l], row[8 * l + 2] = c[l], row[8 * l + 3] = d[l];
+      row[8 * l + 4] = row[8 * l + 5] = row[8 * l + 6] = row[8 * l + 7] = t[l];
+    }
+  }
+
+  // Adds every triplet's row, times the vector to the other neighbour, to both neighbours.
+  template <class T> void add_rows(const AngularGroup<T>& group, Work<T>& w, const List& list) {
+    typedef T Row __attribute__((vector_size(8 * sizeof(T))));
+    const auto get = [](const T* p) __attribute__((always_inline)) { Row r; std::memcpy(&r, p, sizeof r); return r; };
+    const auto put = [](T* p, Row r) __attribute__((always_inline)) { std::memcpy(p, &r, sizeof r); };
+    T* sums = &w.sums8[8 * size_t(group.shape) * w.capacity];
+    const T *ends = w.ends8.data(), *rows = w.rows.data();
+    const int32_t* second = w.second.data() + list.index;
+    const int j0 = w.begin[group.first], n1 = w.count[group.first];
+    for (int j = 0; j < n1; j++) {
+      const Row other = get(ends + 8 * (j0 + j));
+      Row own{};
+      for (int n = list.start[j]; n < list.start[j + 1]; n++) {
+        const Row row = get(rows + 8 * size_t(n));
+        const size_t k = 8 * size_t(second[n]);
+        own += row * get(ends + k);
+        put(sums + k, get(sums + k) + row * other);
+      }
+      T* mine = sums + 8 * (j0 + j);
+      put(mine, get(mine) + own);
+    }
   }
 
   // Adds the forces of atom i's energy to the rows, its virial to virial[6] (and per atom).
@@ -487,7 +604,7 @@ class HDNNP {
       const size_t padded = (most + 15) / 8 * 8;
       for (auto* a : {&w.g, &w.input, &w.gradient, &w.dg}) a->assign(padded, 0.0);
       w.scratch.resize(scratch);
-      w.chunks.resize(groups), w.stored.resize(groups);
+      w.lists.resize(groups);
       double total = 0, virial[6] = {};
 
       for (int64_t i = begin; i < end; i++) {

@@ -3,12 +3,14 @@
 // A function is a sum over neighbours j, or pairs j < k of neighbours, of products of radial factors rho(r_ij), rho(r_ik)
 // and, for narrow ones, rho(r_jk), with an angular factor of the cosine at the centre:
 //
-//   rho = exp(-eta (r - shift)²) fc(r)   or   C(r; low, high)                        (radials: each distinct one once)
-//   P   = (1 + lambda cos theta)^zeta    or   C(theta; low, high)                    (terms)
+//   rho = exp(-eta (r - shift)²) f(r),  f: a shape, which is fc(r), or C(r; low, high) with eta = 0
+//   P   = (1 + lambda cos theta)^zeta   or   C(theta; low, high)                    (terms)
 //
-// Functions of one pair of neighbour elements make a group: its entries say which radial, which term, which function.
+// Functions of one pair of neighbour elements with the same shape make a group. In it rho' = rho (L - 2 eta (r - shift)/r) r
+// with L = f'/(f r), which is the same for all of its functions: that keeps the derivatives of a triplet few.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <tuple>
@@ -64,54 +66,93 @@ template <class T> OSTWALD_INLINE vec<T> tanh(vec<T> x) {
   return x < T(0) ? -t : t;
 }
 
-template <class T> struct Cutoff {
+// 2^x for x that are not large: relative error 6e-9 before rounding (float), 1e-17 (double); NaN stays, 0 where it is too small.
+OSTWALD_INLINE vec<double> exp2(vec<double> x) {
+#if defined(OSTWALD_AVX512)
+  const double c[] = {1.0, 0.693147180559945326, 0.240226506959096731, 0.0555041086649806687, 0.00961812910515175647,
+                      0.00133335583439372788, 0.000154035212191077331, 0.0000152529988997284185, 1.32105834777651881e-6,
+                      1.02360238032751793e-7, 6.63444586625141402e-9, 6.12309291682638714e-10};
+  const vec<double> f = (vec<double>)_mm512_reduce_pd((__m512d)x, 9);  // x - floor(x)
+  return (vec<double>)_mm512_scalef_pd((__m512d)polynomial(f, c), (__m512d)x);
+#else
+  return exp(x * 0.693147180559945309);
+#endif
+}
+OSTWALD_INLINE vec<float> exp2(vec<float> x) {
+#if defined(OSTWALD_FLOAT8)
+  const float c[] = {1.0f, 0.693147170864976528f, 0.240227204181098151f, 0.055496023564022933f, 0.0096521950560147358f,
+                     0.00126921660691408532f, 0.000208179150435407431f};
+  const vec<float> f = (vec<float>)_mm256_reduce_ps((__m256)x, 9);
+  return (vec<float>)_mm256_scalef_ps((__m256)polynomial(f, c), (__m256)x);
+#else
+  return exp(x * 0.693147180559945309f);
+#endif
+}
+
+// 1/x for normal x: the hardware's estimate and a polynomial in its error, faster than a division.
+template <class T> OSTWALD_INLINE vec<T> inverse(vec<T> x) {
+#if defined(OSTWALD_AVX512)
+  if constexpr (sizeof(T) == 8) {
+    const vec<double> y = (vec<double>)_mm512_rcp14_pd((__m512d)x), e = 1.0 - x * y, e2 = e * e;
+    return y + y * ((e + e2) + e2 * (e + e2));
+  }
+#endif
+  return reciprocal(x);
+}
+
+// What falls to zero at the cutoff: a cutoff function, or a compact function.
+template <class T> struct Shape {
+  bool compact = false, asymmetric = false;
   int core = COS;
-  T radius = 0, inner = 0, inverse_width = 0, inverse_radius = 0, scale = 1;
+  T reach = 0;                                    // zero from here on
+  T origin = 0, inverse_width = 0;                // x = (r - origin) inverse_width
+  T inverse_radius = 0, scale = 1;                // of the tanh ones
 
   OSTWALD_INLINE void operator()(vec<T> r, vec<T>& f, vec<T>& d) const {
     using V = vec<T>;
-    if (core == TANH_U || core == TANH) {
-      const V t = tanh<T>(T(1) - r * inverse_radius), t2 = t * t;
-      f = scale * t2 * t;
-      d = T(3) * scale * inverse_radius * t2 * (t2 - T(1));
-    } else {
-      const V x = (r - inner) * inverse_width;
-      core_function<T>(core, x < T(0) ? V{} : x > T(1) ? splat(T(1)) : x, f, d);
-      d *= inverse_width;
+    if (!compact) {
+      if (core == TANH_U || core == TANH) {
+        const V t = tanh<T>(T(1) - r * inverse_radius), t2 = t * t;
+        f = scale * t2 * t;
+        d = T(3) * scale * inverse_radius * t2 * (t2 - T(1));
+      } else {
+        const V x = (r - origin) * inverse_width;
+        core_function<T>(core, x < T(0) ? V{} : x, f, d);
+        d *= inverse_width;
+      }
+      const auto out = r >= reach;  // NaN stays in
+      f = out ? V{} : f;
+      d = out ? V{} : d;
+      return;
     }
-    const auto out = r >= radius;  // NaN stays in
-    f = out ? V{} : f;
-    d = out ? V{} : d;
-  }
-};
-
-template <class T> struct Radial {
-  int cutoff = -1;  // index into the centre's cutoff functions; -1: compact
-  T eta = 0, shift = 0;
-  int core = POLY2;
-  bool asymmetric = false;
-  T centre = 0, inverse_half_width = 0;
-  T reach = 0;
-
-  // Compact: value and derivative.
-  OSTWALD_INLINE void compact(vec<T> r, vec<T>& f, vec<T>& d) const {
-    using V = vec<T>;
-    const V a = (r - centre) * inverse_half_width;
-    const V sign = a < T(0) ? splat(-inverse_half_width) : splat(inverse_half_width);
+    const V a = (r - origin) * inverse_width;
     V x = a < T(0) ? -a : a;
     const auto out = x >= T(1);
     x = out ? V{} : x;
     if (asymmetric) {
-      V g, slope;
-      core_function<T>(core, x * (T(2) - x), g, slope);
-      f = g, d = slope * (T(2) - T(2) * x);
+      core_function<T>(core, x * (T(2) - x), f, d);
+      d *= T(2) - T(2) * x;
     } else {
       core_function<T>(core, x, f, d);
     }
-    d *= sign;
+    d *= a < T(0) ? splat(-inverse_width) : splat(inverse_width);
     f = out ? V{} : f;
     d = out ? V{} : d;
   }
+
+  // The value and L = f'/(f r), 0 where f is.
+  OSTWALD_INLINE void logarithmic(vec<T> r, vec<T> inverse_r, vec<T>& f, vec<T>& l) const {
+    const T least = sizeof(T) == 8 ? T(1e-200) : T(1e-25);
+    vec<T> d;
+    (*this)(r, f, d);
+    const auto tiny = f < least;
+    l = tiny ? vec<T>{} : d * inverse_r * inverse<T>(tiny ? splat(T(1)) : f);
+  }
+};
+
+template <class T> struct Radial {
+  int shape = 0;
+  T eta = 0, eta2 = 0, shift = 0;  // eta2 = eta / ln 2
 };
 
 template <class T> struct Term {
@@ -120,23 +161,16 @@ template <class T> struct Term {
   int whole = -1;  // zeta where it is a whole number below 64
   int core = POLY2;
   T centre = 0, inverse_half_width = 0;
-  T slope = 1;  // the derivative is slope times what derivative() gives
 
-  // value, and derivative / slope, at the cosine c
+  // value at the cosine c, and derivative, for whole or other zeta without the factor lambda zeta
   OSTWALD_INLINE void operator()(vec<T> c, vec<T>& value, vec<T>& derivative) const {
     using V = vec<T>;
     if (!compact) {
       V b = T(1) + lambda * c;
       b = b < T(0) ? V{} : b;
-      switch (whole) {
-        case 1: derivative = splat(T(1)), value = b; return;
-        case 2: derivative = b, value = b * b; return;
-        case 4: { const V b2 = b * b; derivative = b2 * b, value = b2 * b2; return; }
-        case 6: { const V b2 = b * b, b4 = b2 * b2; derivative = b4 * b, value = b4 * b2; return; }
-        case 0: derivative = V{}, value = splat(T(1)); return;
-        default: break;
-      }
-      if (whole > 0) {
+      if (whole == 0) {
+        derivative = V{}, value = splat(T(1));
+      } else if (whole > 0) {
         V r = splat(T(1)), x = b;
         for (int n = whole - 1; n; n >>= 1) {
           if (n & 1) r *= x;
@@ -169,13 +203,56 @@ template <class T> struct Term {
   }
 };
 
+// (1 + c)^Z and (1 - c)^Z of whole Z, known when compiled: terms 2 i and 2 i + 1 for the i-th Z.
+template <int... Z> struct Powers {
+  static constexpr int terms = 2 * int(sizeof...(Z));
+  static constexpr int zetas[] = {Z...};
+
+  template <int n, class V> static OSTWALD_INLINE V power(V b) {
+    if constexpr (n == 0) return V{} + std::decay_t<decltype(b[0])>(1);
+    else if constexpr (n == 1) return b;
+    else if constexpr (n % 2) return power<n - 1>(b) * b;
+    else return power<n / 2>(b) * power<n / 2>(b);
+  }
+  // values, and derivatives by c over zeta lambda
+  template <class V> static OSTWALD_INLINE void evaluate(V c, V* value, V* derivative) {
+    using T = std::decay_t<decltype(c[0])>;
+    V plus = T(1) + c, minus = T(1) - c;
+    plus = plus < T(0) ? V{} : plus, minus = minus < T(0) ? V{} : minus;
+    int t = 0;
+    ((derivative[t] = power<Z - 1>(plus), derivative[t + 1] = power<Z - 1>(minus), value[t] = derivative[t] * plus,
+      value[t + 1] = derivative[t + 1] * minus, t += 2), ...);
+  }
+};
+struct AnyTerms {
+  static constexpr int terms = 0;  // known when run
+};
+
+// Calls function(pattern) with the leanest of these that has all the zetas, else with AnyTerms.
+enum Pattern { P1, P14, P16, P124, P12416, ANY };
+template <class Function> OSTWALD_INLINE void with_pattern(int pattern, Function&& function) {
+  switch (pattern) {
+    case P1: return function(Powers<1>{});
+    case P14: return function(Powers<1, 4>{});
+    case P16: return function(Powers<1, 6>{});
+    case P124: return function(Powers<1, 2, 4>{});
+    case P12416: return function(Powers<1, 2, 4, 16>{});
+    default: return function(AnyTerms{});
+  }
+}
+
 struct Entry { int function, radial, term; double weight; };  // radial and term: indices within the group
 
-struct GroupPlan {
+template <class T> struct AngularGroup {
   int first = 0, second = 0;  // elements, first <= second
-  bool narrow = false;
-  std::vector<int> radials, terms;  // of the centre
-  std::vector<Entry> entries;       // sorted by radial
+  int shape = 0;
+  bool narrow = false, shifted = false;
+  int pattern = ANY, terms = 0;
+  std::vector<Radial<T>> radials;
+  std::vector<Term<T>> term;                 // where the pattern is ANY
+  std::vector<std::array<bool, 8>> used;     // by radial: which zetas of the pattern
+  std::vector<double> slope;                 // by term: lambda zeta
+  std::vector<Entry> entries;
 };
 
 struct RadialUse { int function, radial; double weight; };
@@ -183,12 +260,11 @@ struct RadialUse { int function, radial; double weight; };
 // What the functions of one central element amount to.
 template <class T> struct Centre {
   int functions = 0;
-  std::vector<Cutoff<T>> cutoffs;
-  std::vector<Radial<T>> radials;  // sorted by cutoff function
-  std::vector<Term<T>> terms;
-  std::vector<std::vector<int>> used;             // by neighbour element: radials
-  std::vector<std::vector<RadialUse>> two_body;   // by neighbour element
-  std::vector<GroupPlan> groups;
+  std::vector<Shape<T>> shapes;
+  std::vector<Radial<T>> radials;                // of functions of two atoms, by shape
+  std::vector<std::vector<int>> used_shapes, used;  // by neighbour element: shapes, radials
+  std::vector<std::vector<RadialUse>> two_body;  // by neighbour element
+  std::vector<AngularGroup<T>> groups;
 };
 
 template <class T>
@@ -196,138 +272,138 @@ Centre<T> make_centre(const double* table, int count, int elements, const std::v
                       double cutoff_inner) {
   Centre<T> centre;
   centre.functions = count;
-  centre.used.resize(elements), centre.two_body.resize(elements);
-  std::map<double, int> cutoffs;
-  std::map<std::tuple<bool, double, double, double, double, int, bool>, int> radials;
-  std::map<std::tuple<bool, double, double, int>, int> terms;
-  std::map<std::tuple<int, int, bool>, int> groups;
-
+  centre.used.resize(elements), centre.used_shapes.resize(elements), centre.two_body.resize(elements);
   const auto row = [&](int f) { return table + size_t(f) * columns; };
-  const auto is_compact = [](int kind) { return kind >= 20; };
-  for (int f = 0; f < count; f++)
-    if (!is_compact(int(row(f)[KIND]))) cutoffs.emplace(row(f)[CUTOFF], 0);
-  for (auto& [radius, index] : cutoffs) {
-    index = int(centre.cutoffs.size());
-    Cutoff<T> c;
-    const double inner = cutoff_inner * radius, t1 = std::tanh(1.0);
-    c.core = cutoff_type, c.radius = T(radius), c.inner = T(inner);
-    c.inverse_width = T(1 / (radius - inner)), c.inverse_radius = T(1 / radius);
-    c.scale = cutoff_type == TANH ? T(1 / (t1 * t1 * t1)) : T(1);
-    centre.cutoffs.push_back(c);
-  }
-  // radials in the order of their keys: exponential ones first, by cutoff
-  const auto radial_key = [&](const double* p) {
-    const bool compact = is_compact(int(p[KIND]));
-    return compact ? std::make_tuple(true, p[CUTOFF], p[LOW], 0.0, 0.0, int(p[CORE]), p[ASYMMETRIC] != 0)
-                   : std::make_tuple(false, p[CUTOFF], p[ETA], p[SHIFT], 0.0, 0, false);
-  };
-  for (int f = 0; f < count; f++) radials.emplace(radial_key(row(f)), 0);
-  for (auto& [key, index] : radials) {
-    index = int(centre.radials.size());
-    Radial<T> r;
-    r.reach = T(std::get<1>(key));
-    if (std::get<0>(key)) {
-      const double high = std::get<1>(key), low = std::get<2>(key);
-      r.core = std::get<5>(key), r.asymmetric = std::get<6>(key);
-      r.centre = T(0.5 * (high + low)), r.inverse_half_width = T(2 / (high - low));
-    } else {
-      r.cutoff = cutoffs.at(std::get<1>(key));
-      r.eta = T(std::get<2>(key)), r.shift = T(std::get<3>(key));
-    }
-    centre.radials.push_back(r);
-  }
-  const auto use = [&](int element, int radial) {
-    auto& list = centre.used[element];
-    if (std::find(list.begin(), list.end(), radial) == list.end()) list.insert(std::lower_bound(list.begin(), list.end(), radial), radial);
-  };
+  const auto is_compact = [](const double* p) { return p[KIND] >= 20; };
+  const double ln2 = 0.693147180559945309417;
 
+  std::map<std::tuple<bool, double, double, int, bool>, int> shapes;
+  const auto shape_of = [&](const double* p) {
+    const bool compact = is_compact(p);
+    const auto key = compact ? std::make_tuple(true, p[CUTOFF], p[LOW], int(p[CORE]), p[ASYMMETRIC] != 0)
+                             : std::make_tuple(false, p[CUTOFF], 0.0, 0, false);
+    const auto [at, made] = shapes.emplace(key, int(centre.shapes.size()));
+    if (made) {
+      const double radius = p[CUTOFF], inner = cutoff_inner * radius, t1 = std::tanh(1.0);
+      Shape<T> s;
+      s.compact = compact, s.reach = T(radius);
+      if (compact) {
+        s.core = int(p[CORE]), s.asymmetric = p[ASYMMETRIC] != 0;
+        s.origin = T(0.5 * (radius + p[LOW])), s.inverse_width = T(2 / (radius - p[LOW]));
+      } else {
+        s.core = cutoff_type, s.origin = T(inner), s.inverse_width = T(1 / (radius - inner));
+        s.inverse_radius = T(1 / radius), s.scale = cutoff_type == TANH ? T(1 / (t1 * t1 * t1)) : T(1);
+      }
+      centre.shapes.push_back(s);
+    }
+    return at->second;
+  };
+  const auto radial_of = [&](const double* p) {
+    Radial<T> r;
+    r.shape = shape_of(p);
+    if (!is_compact(p)) r.eta = T(p[ETA]), r.eta2 = T(p[ETA] / ln2), r.shift = T(p[SHIFT]);
+    return r;
+  };
+  const auto index_in = [](auto& list, const auto& value, auto&& same) {
+    for (size_t k = 0; k < list.size(); k++)
+      if (same(list[k], value)) return int(k);
+    list.push_back(value);
+    return int(list.size()) - 1;
+  };
+  const auto same_radial = [](const Radial<T>& a, const Radial<T>& b) {
+    return a.shape == b.shape && a.eta == b.eta && a.shift == b.shift;
+  };
+  const auto same = [](const auto& a, const auto& b) { return a == b; };
+
+  std::map<std::tuple<int, int, bool, int>, int> groups;
+  std::vector<std::vector<int>> members;  // by group: functions
+  std::vector<std::vector<double>> weights;
   for (int f = 0; f < count; f++) {
     const double* p = row(f);
-    const int kind = int(p[KIND]), a = radials.at(radial_key(p));
+    const int kind = int(p[KIND]), shape = shape_of(p);
     const bool weighted = kind == 12 || kind == 13 || kind >= 23;
     if (kind == 2 || kind == 12 || kind == 20 || kind == 23) {
+      const int radial = index_in(centre.radials, radial_of(p), same_radial);
       for (int e = 0; e < elements; e++) {
         if (!weighted && e != int(p[NEIGHBOUR1])) continue;
-        use(e, a);
-        centre.two_body[e].push_back({f, a, weighted ? charges[e] : 1.0});
+        index_in(centre.used_shapes[e], shape, same), index_in(centre.used[e], radial, same);
+        centre.two_body[e].push_back({f, radial, weighted ? charges[e] : 1.0});
       }
       continue;
     }
-    const bool narrow = kind == 3 || kind == 13 || kind == 21 || kind == 24, compact = is_compact(kind);
-    const auto term_key = compact ? std::make_tuple(true, p[ANGLE_LOW], p[ANGLE_HIGH], int(p[CORE]))
-                                  : std::make_tuple(false, p[LAMBDA], p[ZETA], 0);
-    if (!terms.count(term_key)) {
-      terms[term_key] = int(centre.terms.size());
-      Term<T> t;
-      t.compact = compact;
-      if (compact) {
-        const double degree = 3.14159265358979323846 / 180;
-        t.core = int(p[CORE]);
-        t.centre = T(0.5 * (p[ANGLE_LOW] + p[ANGLE_HIGH]) * degree);
-        t.inverse_half_width = T(2 / ((p[ANGLE_HIGH] - p[ANGLE_LOW]) * degree));
-      } else {
-        t.lambda = T(p[LAMBDA]), t.zeta = T(p[ZETA]), t.slope = T(p[LAMBDA] * p[ZETA]);
-        t.whole = p[ZETA] == std::floor(p[ZETA]) && p[ZETA] >= 0 && p[ZETA] < 64 ? int(p[ZETA]) : -1;
-      }
-      centre.terms.push_back(t);
-    }
-    const int term = terms.at(term_key);
+    const bool narrow = kind == 3 || kind == 13 || kind == 21 || kind == 24;
+    const int n1 = int(std::min(p[NEIGHBOUR1], p[NEIGHBOUR2])), n2 = int(std::max(p[NEIGHBOUR1], p[NEIGHBOUR2]));
     for (int e1 = 0; e1 < elements; e1++)
       for (int e2 = e1; e2 < elements; e2++) {
-        const int n1 = int(std::min(p[NEIGHBOUR1], p[NEIGHBOUR2])), n2 = int(std::max(p[NEIGHBOUR1], p[NEIGHBOUR2]));
         if (!weighted && (e1 != n1 || e2 != n2)) continue;
-        use(e1, a), use(e2, a);
-        const auto key = std::make_tuple(e1, e2, narrow);
-        if (!groups.count(key)) {
-          groups[key] = int(centre.groups.size());
-          GroupPlan g;
-          g.first = e1, g.second = e2, g.narrow = narrow;
-          centre.groups.push_back(g);
+        index_in(centre.used_shapes[e1], shape, same), index_in(centre.used_shapes[e2], shape, same);
+        const auto [at, made] = groups.emplace(std::make_tuple(e1, e2, narrow, shape), int(centre.groups.size()));
+        if (made) {
+          AngularGroup<T> g;
+          g.first = e1, g.second = e2, g.narrow = narrow, g.shape = shape;
+          centre.groups.push_back(g), members.emplace_back(), weights.emplace_back();
         }
-        GroupPlan& g = centre.groups[groups[key]];
-        const auto local = [](std::vector<int>& list, int value) {
-          const auto at = std::find(list.begin(), list.end(), value);
-          if (at != list.end()) return int(at - list.begin());
-          list.push_back(value);
-          return int(list.size()) - 1;
-        };
-        const double weight = (compact ? 1.0 : std::exp2(1.0 - p[ZETA])) * (weighted ? charges[e1] * charges[e2] : 1.0);
-        g.entries.push_back({f, local(g.radials, a), local(g.terms, term), weight});
+        members[at->second].push_back(f);
+        weights[at->second].push_back((is_compact(p) ? 1.0 : std::exp2(1.0 - p[ZETA])) * (weighted ? charges[e1] * charges[e2] : 1.0));
       }
   }
-  for (GroupPlan& g : centre.groups) {  // radials in the centre's order, so that cutoff functions are met in turn
-    std::vector<int> sorted = g.radials;
-    std::sort(sorted.begin(), sorted.end());
-    for (Entry& e : g.entries)
-      e.radial = int(std::lower_bound(sorted.begin(), sorted.end(), g.radials[e.radial]) - sorted.begin());
-    g.radials = sorted;
-    std::sort(g.entries.begin(), g.entries.end(),
-              [](const Entry& a, const Entry& b) { return std::tie(a.radial, a.term, a.function) < std::tie(b.radial, b.term, b.function); });
+
+  for (size_t n = 0; n < centre.groups.size(); n++) {
+    AngularGroup<T>& g = centre.groups[n];
+    std::vector<int> zetas;
+    for (int f : members[n]) {
+      const double* p = row(f);
+      const bool plain = !is_compact(p) && std::abs(p[LAMBDA]) == 1 && p[ZETA] == std::floor(p[ZETA]) && p[ZETA] >= 1 && p[ZETA] < 64;
+      index_in(zetas, plain ? int(p[ZETA]) : -1, same);
+    }
+    std::vector<int> known;
+    for (int pattern = P1; pattern < ANY && g.pattern == ANY; pattern++)
+      with_pattern(pattern, [&](auto powers) {
+        using P = decltype(powers);
+        if constexpr (P::terms > 0) {
+          const std::vector<int> have(std::begin(P::zetas), std::end(P::zetas));
+          for (int z : zetas)
+            if (std::find(have.begin(), have.end(), z) == have.end()) return;
+          g.pattern = pattern, g.terms = P::terms, known = have;
+          for (int z : have) g.slope.push_back(z), g.slope.push_back(-z);
+        }
+      });
+    std::vector<std::tuple<bool, double, double, int>> keys;
+    for (size_t m = 0; m < members[n].size(); m++) {
+      const double* p = row(members[n][m]);
+      const int radial = index_in(g.radials, radial_of(p), same_radial);
+      g.shifted |= g.radials[radial].shift != 0;
+      int term;
+      if (g.pattern != ANY) {
+        term = 2 * int(std::find(known.begin(), known.end(), int(p[ZETA])) - known.begin()) + (p[LAMBDA] < 0);
+      } else {
+        const bool compact = is_compact(p);
+        const auto key = compact ? std::make_tuple(true, p[ANGLE_LOW], p[ANGLE_HIGH], int(p[CORE]))
+                                 : std::make_tuple(false, p[LAMBDA], p[ZETA], 0);
+        term = index_in(keys, key, same);
+        if (term == int(g.term.size())) {
+          Term<T> t;
+          t.compact = compact;
+          if (compact) {
+            const double degree = 3.14159265358979323846 / 180;
+            t.core = int(p[CORE]);
+            t.centre = T(0.5 * (p[ANGLE_LOW] + p[ANGLE_HIGH]) * degree);
+            t.inverse_half_width = T(2 / ((p[ANGLE_HIGH] - p[ANGLE_LOW]) * degree));
+          } else {
+            t.lambda = T(p[LAMBDA]), t.zeta = T(p[ZETA]);
+            t.whole = p[ZETA] == std::floor(p[ZETA]) && p[ZETA] >= 0 && p[ZETA] < 64 ? int(p[ZETA]) : -1;
+          }
+          g.term.push_back(t);
+          g.slope.push_back(compact ? 1.0 : p[LAMBDA] * p[ZETA]);
+          g.terms = int(g.term.size());
+        }
+      }
+      g.used.resize(g.radials.size());
+      if (g.pattern != ANY) g.used[radial][term / 2] = true;
+      g.entries.push_back({members[n][m], radial, term, weights[n][m]});
+    }
   }
   return centre;
-}
-
-// rho and rho'/r of the given radials at distances r: out(index within ids, rho, rho'/r).
-template <class T, class Out>
-OSTWALD_INLINE void radial_values(const Centre<T>& centre, const int* ids, int count, vec<T> r, vec<T> inverse_r, Out&& out) {
-  int have = -1;
-  vec<T> fc{}, dfc{};
-  for (int n = 0; n < count; n++) {
-    const Radial<T>& radial = centre.radials[ids[n]];
-    vec<T> f, d;
-    if (radial.cutoff >= 0) {
-      if (radial.cutoff != have) {
-        have = radial.cutoff;
-        centre.cutoffs[have](r, fc, dfc);
-      }
-      const vec<T> x = r - radial.shift, g = exp(-radial.eta * x * x);
-      f = g * fc;
-      d = g * dfc - T(2) * radial.eta * x * f;
-    } else {
-      radial.compact(r, f, d);
-    }
-    out(n, f, d * inverse_r);
-  }
 }
 
 }  // namespace ostwald::hdnnp
