@@ -171,6 +171,10 @@ class HDNNP {
     aligned_vector<T> ends8, sums8;       // (capacity, 8): 1 1 1 1 x y z 0, and by shape what is summed of it
     aligned_vector<T> store, rows;        // fields of the triplets; their rows (triplets, 8)
     aligned_vector<V> sums, values;
+    aligned_vector<V> bases;              // of the harmonics: (vectors of neighbours, basis)
+    aligned_vector<T> moments, field;     // A_lm: by element and density; dE/dA_lm, twice as long: b, then b kappa
+    std::vector<size_t> moments_at;       // by element
+    std::vector<double> squares, pull;    // by element and density: sum_j rho_j²; dE/d of it
     std::vector<List> lists;              // by group
     aligned_vector<T> value_of, slope_of; // coefficients of a group: (radials, terms)
     aligned_vector<double> g, input, gradient, dg, scratch;
@@ -267,6 +271,8 @@ class HDNNP {
         for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) sum += load(&w.rho[size_t(u.radial) * w.capacity + s]);
         w.g[u.function] += u.weight * sum_double(sum);
       }
+    if (centre.wide.degree)
+      with_degree(centre.wide.degree, [&](auto degree) { wide_functions<T, degree()>(centre, w); });
     size_t used = 0, indices = 0;
     for (size_t n = 0; n < centre.groups.size(); n++) {
       const AngularGroup<T>& group = centre.groups[n];
@@ -385,6 +391,54 @@ class HDNNP {
     }
   }
 
+  // Wide functions, and what their forces need.
+  template <class T, int degree> void wide_functions(const Centre<T>& centre, Work<T>& w) {
+    using V = vec<T>;
+    using Y = Harmonics<T, degree>;
+    constexpr int W = lanes<T>, stride = (Y::count + 7) / 8 * 8;
+    const auto& tables = Y::tables();
+    const size_t vectors = w.begin[elements_] / W;
+    if (w.bases.size() < vectors * Y::basis) w.bases.resize(vectors * Y::basis * 5 / 4);
+    w.moments_at.resize(elements_ + 1);
+    w.moments_at[0] = 0;
+    for (int e = 0; e < elements_; e++) w.moments_at[e + 1] = w.moments_at[e] + centre.wide.densities[e].size();
+    if (w.moments.size() < w.moments_at[elements_] * stride) w.moments.resize(w.moments_at[elements_] * stride);
+    w.squares.assign(w.moments_at[elements_], 0.0);
+    for (int e = 0; e < elements_; e++) {
+      const auto& densities = centre.wide.densities[e];
+      if (densities.empty()) continue;
+      const int n = (w.begin[e + 1] - w.begin[e]) / W;
+      V* bases = w.bases.data() + size_t(w.begin[e] / W) * Y::basis;
+      for (int v = 0; v < n; v++) {
+        const int s = w.begin[e] + v * W;
+        const V i = load(&w.inverse_r[s]);
+        Y::evaluate(tables, i * load(&w.x[s]), i * load(&w.y[s]), i * load(&w.z[s]), bases + v * Y::basis);
+      }
+      for (size_t d = 0; d < densities.size(); d++) {
+        const T* rho = &w.rho[size_t(densities[d]) * w.capacity + w.begin[e]];
+        V sums[stride];
+        for (int k = Y::count; k < stride; k++) sums[k] = V{};
+        Y::accumulate(bases, rho, n, sums);
+        T* moments = &w.moments[(w.moments_at[e] + d) * stride];
+        for (int k = 0; k < stride; k += 8) lane_sums<T>(sums + k, moments + k);
+        V square{};
+        for (int v = 0; v < n; v++) square += load(rho + v * W) * load(rho + v * W);
+        w.squares[w.moments_at[e] + d] = sum_double(square);
+      }
+    }
+    for (const WidePair& pair : centre.wide.pairs) {
+      const size_t a = w.moments_at[pair.first] + pair.first_density, b = w.moments_at[pair.second] + pair.second_density;
+      const T *x = &w.moments[a * stride], *y = &w.moments[b * stride];
+      double power[degree + 1] = {};
+      for (int k = 0; k < Y::count; k++) power[tables.degree[k]] += double(x[k]) * double(y[k]);
+      for (size_t n = 0; n < pair.functions.size(); n++) {
+        double g = -pair.self[n] * w.squares[a];
+        for (int l = 0; l <= degree; l++) g += pair.coefficient[n * (degree + 1) + l] * power[l];
+        w.g[pair.functions[n]] += g;
+      }
+    }
+  }
+
   // ---- (4) forces ---------------------------------------------------------------------------------------------------------------
 
   // From dE/dG the gradients D and T of every neighbour.
@@ -404,6 +458,8 @@ class HDNNP {
           store(&w.d[s], load(&w.d[s]) + factor * load(&w.rho[size_t(u.radial) * w.capacity + s]) * l);
         }
       }
+    if (centre.wide.degree)
+      with_degree(centre.wide.degree, [&](auto degree) { contract_wide<T, degree()>(centre, dg, w); });
     for (size_t n = 0; n < centre.groups.size(); n++) {
       const AngularGroup<T>& group = centre.groups[n];
       const List& list = w.lists[n];
@@ -431,6 +487,59 @@ class HDNNP {
         store(&w.ty[s], load(&w.ty[s]) + row[5]);
         store(&w.tz[s], load(&w.tz[s]) + row[6]);
       }
+  }
+
+  // Gradients of wide functions, added to those of the neighbours.
+  template <class T, int degree> void contract_wide(const Centre<T>& centre, const double* dg, Work<T>& w) {
+    using V = vec<T>;
+    using Y = Harmonics<T, degree>;
+    constexpr int W = lanes<T>, stride = (Y::count + 7) / 8 * 8;
+    const auto& tables = Y::tables();
+    const size_t total = w.moments_at[elements_];
+    w.field.assign(total * 2 * Y::count, T(0)), w.pull.assign(total, 0.0);
+    for (const WidePair& pair : centre.wide.pairs) {
+      const size_t a = w.moments_at[pair.first] + pair.first_density, b = w.moments_at[pair.second] + pair.second_density;
+      double c[degree + 1] = {};
+      for (size_t n = 0; n < pair.functions.size(); n++) {
+        const double g = dg[pair.functions[n]];
+        for (int l = 0; l <= degree; l++) c[l] += g * pair.coefficient[n * (degree + 1) + l];
+        w.pull[a] -= g * pair.self[n];
+      }
+      const T *x = &w.moments[a * stride], *y = &w.moments[b * stride];
+      T *fx = &w.field[a * 2 * Y::count], *fy = &w.field[b * 2 * Y::count];
+      T by_degree[Y::count];
+      for (int k = 0; k < Y::count; k++) by_degree[k] = T(c[tables.degree[k]]);
+      for (int k = 0; k < Y::count; k++) fx[k] += by_degree[k] * y[k];
+      for (int k = 0; k < Y::count; k++) fy[k] += by_degree[k] * x[k];  // twice the same where a is b
+    }
+    for (size_t d = 0; d < total; d++) {
+      T* field = &w.field[d * 2 * Y::count];
+      for (int k = 0; k < Y::count; k++) field[Y::count + k] = field[k] * T(tables.kappa[k]);
+    }
+    V value[16];
+    for (int e = 0; e < elements_; e++) {
+      const auto& densities = centre.wide.densities[e];
+      for (size_t block = 0; block < densities.size(); block += 16) {
+        const int nd = int(std::min<size_t>(16, densities.size() - block));
+        const T* field = &w.field[(w.moments_at[e] + block) * 2 * Y::count];
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          const auto rho = [&](int d) __attribute__((always_inline)) { return load(&w.rho[size_t(densities[block + d]) * w.capacity + s]); };
+          V gx, gy, gz, along{};
+          Y::gradient(w.bases.data() + size_t(s / W) * Y::basis, field, nd, rho, value, gx, gy, gz);
+          const V i = load(&w.inverse_r[s]), x = load(&w.x[s]), y = load(&w.y[s]), z = load(&w.z[s]);
+          for (int d = 0; d < nd; d++) {
+            const Radial<T>& a = centre.radials[densities[block + d]];
+            const V r = rho(d), q = r * (value[d] + T(2 * w.pull[w.moments_at[e] + block + d]) * r);
+            along += q * (load(&w.slope[size_t(a.shape) * w.capacity + s]) - T(2) * a.eta * (T(1) - a.shift * i));
+          }
+          const V i2 = i * i, turn = (gx * x + gy * y + gz * z) * i;  // of the unit vector only what is across counts
+          store(&w.d[s], load(&w.d[s]) + along - turn * i2);
+          store(&w.tx[s], load(&w.tx[s]) + gx * i);
+          store(&w.ty[s], load(&w.ty[s]) + gy * i);
+          store(&w.tz[s], load(&w.tz[s]) + gz * i);
+        }
+      }
+    }
   }
 
   // The rows (A, S0, C c, S2, tau, tau, tau, tau) of a group's triplets.

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "manybody.hpp"
+#include "hdnnp_wide.hpp"
 
 namespace ostwald::hdnnp {
 
@@ -265,6 +266,7 @@ template <class T> struct Centre {
   std::vector<std::vector<int>> used_shapes, used;  // by neighbour element: shapes, radials
   std::vector<std::vector<RadialUse>> two_body;  // by neighbour element
   std::vector<AngularGroup<T>> groups;
+  Wide wide;                                     // what needs no pairs
 };
 
 template <class T>
@@ -315,6 +317,10 @@ Centre<T> make_centre(const double* table, int count, int elements, const std::v
   };
   const auto same = [](const auto& a, const auto& b) { return a == b; };
 
+  const auto separable = [](const double* p) {
+    return p[KIND] == 9 && std::abs(p[LAMBDA]) == 1 && p[ZETA] == std::floor(p[ZETA]) && p[ZETA] >= 1 && p[ZETA] <= largest_degree;
+  };
+  std::vector<int> wide;
   std::map<std::tuple<int, int, bool, int>, int> groups;
   std::vector<std::vector<int>> members;  // by group: functions
   std::vector<std::vector<double>> weights;
@@ -329,6 +335,10 @@ Centre<T> make_centre(const double* table, int count, int elements, const std::v
         index_in(centre.used_shapes[e], shape, same), index_in(centre.used[e], radial, same);
         centre.two_body[e].push_back({f, radial, weighted ? charges[e] : 1.0});
       }
+      continue;
+    }
+    if (separable(p)) {
+      wide.push_back(f);
       continue;
     }
     const bool narrow = kind == 3 || kind == 13 || kind == 21 || kind == 24;
@@ -346,6 +356,31 @@ Centre<T> make_centre(const double* table, int count, int elements, const std::v
         members[at->second].push_back(f);
         weights[at->second].push_back((is_compact(p) ? 1.0 : std::exp2(1.0 - p[ZETA])) * (weighted ? charges[e1] * charges[e2] : 1.0));
       }
+  }
+
+  centre.wide.densities.resize(elements);
+  for (int f : wide) centre.wide.degree = std::max(centre.wide.degree, int(row(f)[ZETA]));
+  if (!wide.empty()) with_degree(centre.wide.degree, [&](auto degree) { centre.wide.degree = degree(); });
+  std::map<std::tuple<int, int, int>, int> wide_pairs;
+  for (int f : wide) {
+    const double* p = row(f);
+    const int radial = index_in(centre.radials, radial_of(p), same_radial), shape = shape_of(p);
+    const int e1 = int(std::min(p[NEIGHBOUR1], p[NEIGHBOUR2])), e2 = int(std::max(p[NEIGHBOUR1], p[NEIGHBOUR2]));
+    const auto [at, made] = wide_pairs.emplace(std::make_tuple(e1, e2, radial), int(centre.wide.pairs.size()));
+    if (made) {
+      WidePair pair{};
+      pair.first = e1, pair.second = e2;
+      pair.first_density = index_in(centre.wide.densities[e1], radial, same);
+      pair.second_density = index_in(centre.wide.densities[e2], radial, same);
+      for (int e : {e1, e2}) index_in(centre.used_shapes[e], shape, same), index_in(centre.used[e], radial, same);
+      centre.wide.pairs.push_back(pair);
+    }
+    WidePair& pair = centre.wide.pairs[at->second];
+    const double weight = std::exp2(1.0 - p[ZETA]) * (e1 == e2 ? 0.5 : 1.0);
+    pair.functions.push_back(f);
+    for (int l = 0; l <= centre.wide.degree; l++)
+      pair.coefficient.push_back(weight * legendre_coefficient(int(p[ZETA]), l, p[LAMBDA]));
+    pair.self.push_back(e1 == e2 && p[LAMBDA] > 0 ? weight * std::exp2(p[ZETA]) : 0.0);
   }
 
   for (size_t n = 0; n < centre.groups.size(); n++) {
