@@ -136,6 +136,17 @@ class Potential:
         """One line that names a function of `extrapolation` for atoms of a type."""
         raise NotImplementedError
 
+    @classmethod
+    def together(cls, members) -> "Potential | None":
+        """The mean of several of this kind as one potential that does their common work once, and has
+
+            compute_members(nb, forces, threads)    adds each member's forces to forces (members, n+nghost, 3)
+            common_range: bool                      whether its `extrapolation` is that of each member
+
+        None where they have nothing in common.
+        """
+        return None
+
     def ase(self, skin=1.0, threads=1):
         """An ASE calculator of this potential; skin (Å) of its neighbour list."""
         from .calculator import OstwaldCalculator

@@ -1,5 +1,7 @@
 """An ASE calculator for any potential of this package."""
 
+from contextlib import suppress
+
 import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
@@ -18,8 +20,9 @@ class OstwaldCalculator(Calculator):
     potential: Potential. skin (Å): how far beyond the cutoff the neighbour list reaches; it is kept while no atom has
     moved by more than half of it and cell, periodicity and species are the same. threads: of the kernels.
     energy (eV), free_energy (the same), energies (n,); forces (n, 3) eV/Å; stress (6,) eV/Å³ in ASE's sign and order
-    (xx yy zz yz xz xy) and stresses (n, 6), the atoms' shares of it. Of an ensemble also force_deviation (n,) eV/Å, in
-    `results` after every calculation, or by get_property("force_deviation").
+    (xx yy zz yz xz xy) and stresses (n, 6), the atoms' shares of it. Of an ensemble also force_deviation (n,) eV/Å; where
+    the potential has a training range also extrapolation (n,), how far each atom is outside: the distance over the width
+    of the range. Both are in `results` after every calculation.
     """
 
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
@@ -30,8 +33,12 @@ class OstwaldCalculator(Calculator):
     def __init__(self, potential, skin=1.0, threads=1):
         super().__init__()
         self.potential = potential
-        if isinstance(potential, Ensemble):
-            self.implemented_properties = (*self.implemented_properties, "force_deviation")
+        self._further = ["force_deviation"] if isinstance(potential, Ensemble) else []
+        with suppress(PotentialError):
+            potential.watch(True)
+            potential.watch(False)
+            self._further.append("extrapolation")
+        self.implemented_properties = (*self.implemented_properties, *self._further)
         self.skin = float(skin)
         self.threads = int(threads)
         self.builds = 0
@@ -50,8 +57,9 @@ class OstwaldCalculator(Calculator):
         if n == 0:
             raise PotentialError("there are no atoms to compute")
         nb = self._neighbourhoods(atoms)
-        if isinstance(self.potential, Ensemble):
-            self.potential.watch_deviation()
+        watched = {"force_deviation": "watch_deviation", "extrapolation": "watch"}
+        for name in self._further:
+            getattr(self.potential, watched[name])(True)
         forces = np.zeros((nb.nall, 3))
         energies = np.zeros(nb.nall) if "energies" in properties else None
         virials = np.zeros((nb.nall, 6)) if "stresses" in properties else None
@@ -63,8 +71,10 @@ class OstwaldCalculator(Calculator):
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces[:n].copy()}
         if energies is not None:
             self.results["energies"] = energies[:n].copy()
-        if isinstance(self.potential, Ensemble):
+        if "force_deviation" in self._further:
             self.results["force_deviation"] = self.potential.deviation
+        if "extrapolation" in self._further:
+            self.results["extrapolation"] = np.array(self.potential.extrapolation.excess, float)
         if atoms.cell.rank == 3:
             volume = atoms.get_volume()
             self.results["stress"] = -np.asarray(virial) / volume

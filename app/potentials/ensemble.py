@@ -18,7 +18,8 @@ from .base import Extrapolation, Potential, PotentialError
 class Ensemble(Potential):
     """The mean of several potentials of one family with the same species.
 
-    members: two or more Potentials. After `watch_deviation(True)` each compute() fills `deviation` (n,) float64, eV/Å:
+    members: two or more Potentials; those whose kind can do its common work once (`Potential.together`: networks on the
+    same symmetry functions) do. After `watch_deviation(True)` each compute() fills `deviation` (n,) float64, eV/Å:
     the force deviation ε of the local atoms; else it is None and nothing is spent on it.
     """
 
@@ -51,6 +52,8 @@ class Ensemble(Potential):
         self.deviation = None
         self._deviating = self._watching = False
         self._forces = np.empty((0, 3))
+        same = all(type(member) is type(first) for member in self.members)
+        self._shared = type(first).together(self.members) if same else None
 
     def parameters(self):
         return [member.hash for member in self.members]
@@ -63,28 +66,54 @@ class Ensemble(Potential):
         )
 
     def watch_deviation(self, on=True):
-        """Whether compute() also fills `deviation`; the forces then differ from those without in rounding only."""
+        """Whether compute() also fills `deviation`; the forces then differ from those without in rounding at most."""
         self._deviating = bool(on)
         if not on:
             self.deviation = None
 
     def watch(self, on=True):
-        for member in self.members:
-            member.watch(on)
+        for potential in self._ranged:
+            potential.watch(on)
         self._watching = bool(on)
+
+    @property
+    def _ranged(self):
+        """What knows the training range: the shared evaluator, or every member where their training sets differ."""
+        return [self._shared] if self._shared is not None and self._shared.common_range else self.members
 
     @property
     def extrapolation(self):
         """The worst of the members: their training sets, and so their ranges, may differ."""
-        return Extrapolation.worst_of(member.extrapolation for member in self.members) if self._watching else None
+        return Extrapolation.worst_of(each.extrapolation for each in self._ranged) if self._watching else None
 
     def function_name(self, type_, function):
+        if len(self._ranged) == 1:
+            return self._ranged[0].function_name(type_, function)
         member, function = divmod(function, Extrapolation.MEMBER)
         return f"{self.members[member].function_name(type_, function)} of {_name(self.members[member])}"
 
     def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
+        given = dict(energy=energy, virial=virial, energies=energies, virials=virials, threads=threads)
+        if self._shared is None:
+            return self._one_by_one(nb, forces, **given)
+        e, w = self._shared.compute(nb, forces, **given)
+        if self._deviating:
+            spread = _Spread(nb.nlocal)
+            each = np.zeros((len(self.members), nb.nall, 3))
+            self._shared.compute_members(nb, each, threads)
+            for one in each:
+                if self.reverse:
+                    nb.reverse(one)
+                spread.add(one[: nb.nlocal])
+            self.deviation = spread.deviation
+        if self._watching and not self._shared.common_range:
+            for member in self.members:
+                member.compute(nb, np.zeros((nb.nall, 3)), energy=False, virial=False, threads=threads)
+        return e, w
+
+    def _one_by_one(self, nb, forces, *, energy, virial, energies, virials, threads):
+        """compute() of members that have nothing in common."""
         scale = 1.0 / len(self.members)
-        rows = (nb.nall, 3)
         if len(self._forces) < nb.nall:
             self._forces = np.empty((nb.nall + nb.nall // 8, 3))
         total = self._forces[: nb.nall]
@@ -94,7 +123,7 @@ class Ensemble(Potential):
         given = dict(energy=energy, virial=virial, energies=share, virials=shares, threads=threads)
         e, w = 0.0, np.zeros(6)
         spread = _Spread(nb.nlocal) if self._deviating else None
-        one = np.empty(rows) if self._deviating else total
+        one = np.empty((nb.nall, 3)) if self._deviating else total
         for member in self.members:
             if spread is not None:
                 one.fill(0.0)

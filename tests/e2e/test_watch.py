@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 
+import ase.build
 import ase.io
 import h5py
 import numpy as np
 import pytest
+from hdnnp_reference import make_model
 
 from ostwald.app.potentials import load, zhou
 from ostwald.app.potentials.eam import write_setfl
+from ostwald.app.potentials.hdnnp import n2p2
 from ostwald.io.timeseries import read_series
 
 JOB = """
@@ -141,3 +144,114 @@ def test_mistakes(ostwald, run_file, tmp_path, members, tables, message):
     status, out, err = ostwald("run", run_file(text), "-d", tmp_path / "run")
     assert status == 1 and message in err and "Traceback" not in err, out + err
     assert not (tmp_path / "run").exists()
+
+
+HEATED = """
+[job]
+kind = "md"
+seed = 4
+[structure]
+file = "start.xyz"
+{structure}
+[potential]
+file = {potential}
+[[stage]]
+ensemble = "nvt"
+thermostat = "langevin"
+thermostat_time = 0.01
+velocities = 300.0
+temperature = 6000.0
+timestep = 0.001
+steps = 40
+[series]
+every = 10
+[trajectory]
+every = 20
+precision = "double"
+extrapolation = true
+[log]
+every = 20
+[extrapolation]
+every = 5
+dump = 0.05
+dump_limit = 2
+dump_every = 10
+{more}
+"""
+
+
+def outside(potential, atoms):
+    """(excess of every function (n, functions), nan where an element has fewer) of a configuration, from its ranges."""
+    calculator = potential.ase()
+    nb = calculator._neighbourhoods(atoms)
+    model = potential.model
+    out = np.full((len(atoms), max(len(e.functions) for e in model.elements)), np.nan)
+    for type_, (rows, values) in enumerate(potential.symmetry_functions(nb)):
+        element = model.elements[model.species.index(potential.species[type_])]
+        width = element.maximum - element.minimum
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.maximum(element.minimum - values, values - element.maximum) / width
+        out[rows, : values.shape[1]] = np.where(width > 0, excess, 0.0).clip(0.0)
+    return out
+
+
+def check_extrapolation(ostwald, run_file, tmp_path, text, potential):
+    """Runs on 1 and 4 ranks; atoms, functions and amounts are those of a direct evaluation."""
+    runs = []
+    for ranks in (1, 4):
+        run = tmp_path / f"run{ranks}"
+        status, out, err = ostwald("run", run_file(text), "-d", run, ranks=ranks)
+        assert status == 0, out + err
+        assert "WARNING: extrapolation at step" in err and "per function:" in out
+        runs.append(json.loads((run / "timing.json").read_text())["extrapolation"])
+        files = sorted((run / "extrapolation").iterdir())
+        assert len(files) == 2
+        for file in files:
+            atoms = ase.io.read(file)
+            types = [potential.species.index(s) for s in atoms.get_chemical_symbols()]
+            excess = outside(potential, atoms)
+            worst = np.nanmax(excess, axis=1)
+            assert np.abs(atoms.arrays["extrapolation"] - worst).max() < 1e-4 * worst.max()
+            row = int(worst.argmax())
+            assert atoms.info["atom"] == atoms.arrays["id"][row]
+            function = int(np.nanargmax(excess[row]))
+            assert atoms.arrays["extrapolation_function"][row] == function
+            assert atoms.info["function"] == potential.function_name(types[row], function)
+            assert atoms.info["extrapolation"] == pytest.approx(worst[row], rel=1e-4)
+        worst = runs[-1]["worst"]
+        assert f"step {worst['step']}: atom {worst['atom']} ({worst['species']})" in err and worst["name"] in err
+    a, b = runs
+    for name in ("step", "atom", "species", "name", "outside"):
+        assert a["worst"][name] == b["worst"][name]
+    assert a["worst"]["value"] == pytest.approx(b["worst"]["value"], rel=1e-5)
+    assert [(f["name"], f["times"]) for f in a["functions"]] == [(f["name"], f["times"]) for f in b["functions"]]
+    a, b = (read_series(tmp_path / f"run{ranks}/series.h5") for ranks in (1, 4))
+    assert np.array_equal(a["extrapolating_atoms"], b["extrapolating_atoms"]) and a["extrapolating_atoms"].max() > 0
+    assert np.allclose(a["extrapolation_max"], b["extrapolation_max"], rtol=1e-5)
+    with h5py.File(tmp_path / "run4/trajectory.h5") as f:
+        assert f["particles/trajectory/extrapolation/value"].shape[0] == 3
+
+
+def test_extrapolation_of_a_network(ostwald, run_file, tmp_path):
+    model = make_model(41, kinds=(2, 3), cutoff=4.0, spread=0.3)
+    n2p2.write(model, tmp_path / "network")
+    atoms = ase.io.read(write_crystal(tmp_path / "start.xyz"))
+    assert outside(load(tmp_path / "network"), atoms).shape[0] == len(atoms)
+    text = HEATED.format(potential='"network"', structure="cells = [2, 2, 1]", more="")
+    check_extrapolation(ostwald, run_file, tmp_path, text, load(tmp_path / "network"))
+
+
+def write_crystal(path):
+    atoms = ase.build.bulk("CuS", "zincblende", a=5.0, cubic=True) * (2, 2, 2)
+    ase.io.write(path, atoms)
+    return path
+
+
+def test_extrapolation_of_a_published_network(ostwald, run_file, tmp_path, reference_data):
+    folder = reference_data / "n2p2_examples/potentials/Cu2S_PBE"
+    atoms = ase.io.read(reference_data / "reference/n2p2/n2p2_Cu2S_PBE.xyz", 0)
+    atoms.set_cell(0.93 * atoms.cell.array, scale_atoms=True)  # compressed, beyond what it was trained on
+    atoms.calc = None
+    ase.io.write(tmp_path / "start.xyz", atoms, columns=["symbols", "positions"])
+    text = HEATED.format(potential=f'"{folder}"', structure="cells = [2, 1, 1]", more="")
+    check_extrapolation(ostwald, run_file, tmp_path, text, load(folder))

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk
+from hdnnp_reference import make_model, random_atoms
 
 from ostwald.app.potentials import Ensemble, PotentialError, load
 from ostwald.app.potentials.eam import read_tables, write_setfl
+from ostwald.app.potentials.hdnnp import n2p2
 from ostwald.app.potentials.zhou import tables
 
 SW = "Si Si Si 2.1683 2.0951 1.80 {} 1.20 -0.333333333333 7.049556277 0.6022245584 4.0 0.0 0.0\n"
@@ -151,3 +153,89 @@ def test_members_that_do_not_belong_together(tmp_path, copper, silicon):
         Ensemble([load(copper[0]), load(copper[1], precision="mixed")])
     with pytest.raises(PotentialError, match=r"Cu_0\.eam\.alloy.*Ag"):
         load(copper, species=["Ag"])
+
+
+# ---- neural networks ------------------------------------------------------------------------------------------------
+
+
+def networks(tmp_path, count=3, functions_of=31, **changes):
+    """Directories of neural networks on the same symmetry functions."""
+    model = make_model(functions_of, kinds=(2, 3), cutoff=4.0)
+    rng = np.random.default_rng(3)
+    paths = []
+    for k in range(count):
+        elements = [
+            replace(
+                e, layers=[replace(l, weights=l.weights + 0.1 * rng.normal(size=l.weights.shape)) for l in e.layers]
+            )
+            for e in model.elements
+        ]
+        for name, change in changes.items():
+            elements = [replace(e, **{name: change(k, getattr(e, name))}) for e in elements]
+        paths.append(tmp_path / f"network-{k}")
+        n2p2.write(replace(model, elements=elements), paths[-1])
+    return paths
+
+
+def test_networks_on_the_same_functions_share_them(tmp_path):
+    paths = networks(tmp_path)
+    ensemble = load(paths)
+    for member in ensemble.members:
+        member.compute = None  # nobody evaluates the members one by one
+    atoms = random_atoms(16, count=12, length=7.0)
+    atoms.calc = ensemble.ase()
+    forces, deviation = atoms.get_forces(), atoms.calc.results["force_deviation"]
+    members = np.array([forces_of(atoms, load(path)) for path in paths])
+    assert np.abs(forces - members.mean(0)).max() < 1e-11
+    expected = np.sqrt(((members - members.mean(0)) ** 2).sum(2).mean(0))
+    assert np.abs(deviation - expected).max() < 1e-11 and expected.max() > 0.1
+    for what in ("get_potential_energy", "get_stress", "get_potential_energies"):
+        each = []
+        for path in paths:
+            one = atoms.copy()
+            one.calc = load(path).ase()
+            each.append(getattr(one, what)())
+        assert np.abs(getattr(atoms, what)() - np.mean(each, axis=0)).max() < 1e-11, what
+
+
+def test_networks_on_other_functions(tmp_path):
+    """Evaluated one by one, to the same mean."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    paths = networks(tmp_path / "a", 1) + networks(tmp_path / "b", 1, functions_of=32)
+    atoms = random_atoms(16, count=10, length=7.0)
+    assert np.abs(forces_of(atoms, load(paths)) - np.mean([forces_of(atoms, load(p)) for p in paths], 0)).max() < 1e-11
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_extrapolation_of_networks(tmp_path, same):
+    """The worst of the members, where they were trained on different sets; else that of any."""
+    wider = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
+    if not same:
+        wider = (0.3, 0.3, 0.0), (0.0, 0.3, 0.3)  # below, above
+    paths = networks(tmp_path, minimum=lambda k, x: x - wider[0][k], maximum=lambda k, x: x + wider[1][k])
+    ensemble = load(paths)
+    atoms = random_atoms(17, count=14, length=6.0)
+    ensemble.watch()
+    atoms.calc = ensemble.ase()
+    atoms.get_forces()
+    found = ensemble.extrapolation
+    assert np.allclose(atoms.calc.results["extrapolation"], found.excess)
+    nb = atoms.calc._neighbourhoods(atoms)
+    for type_, (rows, values) in enumerate(load(paths[0]).symmetry_functions(nb)):
+        names = [
+            [load(p).function_name(type_, k) + ("" if same else f" of {p}") for k in range(values.shape[1])]
+            for p in paths
+        ]
+        ranges = [load(p).model.elements[type_] for p in paths]
+        excess = np.array(
+            [np.maximum(e.minimum - values, values - e.maximum) / (e.maximum - e.minimum) for e in ranges]
+        ).clip(0.0)
+        worst = excess.max((0, 2))
+        assert np.allclose(found.excess[rows], worst, rtol=1e-6) and worst.max() > 0.1
+        for row, each in zip(rows[worst > 0], excess[:, worst > 0].transpose(1, 0, 2)):
+            member, function = np.unravel_index(each.argmax(), each.shape)
+            assert ensemble.function_name(type_, found.function[row]) == names[member][function]
+            assert found.count[row] == (each[member] > 0).sum()
+    ensemble.watch(False)
+    assert ensemble.extrapolation is None

@@ -127,6 +127,23 @@ class HDNNP(Potential):
         e = e if energy or energies is not None else np.nan
         return e, w if virial or virials is not None else np.full(6, np.nan)
 
+    @classmethod
+    def together(cls, members):
+        """One evaluator of all their networks; None where their symmetry functions differ."""
+        models = [model for member in members for model in member.models]
+        if not all(same_functions(models[0], model) for model in models[1:]):
+            return None
+        return cls(models, members[0].species, members[0].precision)
+
+    @property
+    def common_range(self) -> bool:
+        """Whether the models were trained on the same range of every symmetry function."""
+        return all(
+            np.array_equal(a.minimum, b.minimum) and np.array_equal(a.maximum, b.maximum)
+            for model in self.models[1:]
+            for a, b in zip(self.model.elements, model.elements)
+        )
+
     def compute_members(self, nb, forces, threads=1):
         """Adds the forces of each model to forces (models, n+nghost, 3), eV/Å; returns energies (models,), this rank's share."""
         return self._kernel.compute_members(*_rows(self, nb), forces, threads)
