@@ -77,9 +77,9 @@ def check(given) -> int:
 
 def bench(given) -> int:
     world = World()
-    from ostwald.app.jobs import bench_md
+    from importlib import import_module
 
-    return bench_md.bench(world, given)
+    return import_module(f"ostwald.app.jobs.bench_{given.what}").bench(world, given)
 
 
 @on_root

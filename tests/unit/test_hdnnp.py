@@ -1,6 +1,8 @@
 """Native evaluation of neural-network potentials: against plain NumPy with exact derivatives, against n2p2's own numbers."""
 
+import json
 import warnings
+from argparse import Namespace
 from dataclasses import replace
 
 import ase.io
@@ -10,10 +12,12 @@ from ase.build import bulk
 from hdnnp_reference import Reference, make_model, random_atoms
 
 from ostwald.app.atoms.neighbours import NeighbourList
+from ostwald.app.jobs import bench_hdnnp
 from ostwald.app.potentials import Neighbourhoods, PotentialError, load
 from ostwald.app.potentials.hdnnp import HDNNP, n2p2
 from ostwald.app.potentials.hdnnp.model import ACTIVATIONS, CUTOFF_NAMES, KINDS, sort_key
 from ostwald.app.potentials.images import Images
+from ostwald.parallel import CollectiveError
 
 
 def neighbourhoods(atoms, potential):
@@ -273,3 +277,29 @@ def test_parity_with_n2p2(reference_data, name):
         if frame.info["label"] in ("liquid", "large"):
             atoms.calc = mixed
             assert np.sqrt(np.mean((atoms.get_forces() - expected) ** 2)) < 2e-5
+
+
+@pytest.mark.parametrize(
+    "name, folder",
+    [
+        ("Cu2S", "n2p2_examples/potentials/Cu2S_PBE"),
+        ("water", "n2p2_examples/potentials/H2O_RPBE-D3"),
+        ("Ni", "mlearn/potentials/Ni"),
+    ],
+)
+def test_the_benchmark_has_the_published_functions(reference_data, name, folder):
+    published = n2p2.read(reference_data / folder)
+    for ours, theirs in zip(bench_hdnnp.generated(name).elements, published.elements, strict=True):
+        assert ours.functions == theirs.functions
+
+
+def test_benchmark_command(tmp_path, world, capsys):
+    given = Namespace(
+        potential=[], case=["Ni"], atoms=200, steps=2, repeat=1, precision=["mixed"], json=str(tmp_path / "r.json")
+    )
+    assert bench_hdnnp.bench(world, given) == 0
+    (row,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert row["case"] == "Ni" and row["functions"] == "27" and row["atoms"] == 256 and row["us_cpu_min"] > 0
+    given.case = ["Nickel"]
+    with pytest.raises(CollectiveError, match="no case 'Nickel'"):
+        bench_hdnnp.bench(world, given)
