@@ -1,4 +1,4 @@
-"""Pictures of atoms: a slice through a structure as shaded spheres, coloured by label."""
+"""Pictures of atoms as shaded spheres, coloured by label: a slice through a structure, or its solid atoms in the cell."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from math import ceil, log10
 
 import numpy as np
 
-from ostwald.app.analysis import structure as analysis
-from ostwald.app.potentials.base import Neighbourhoods
-from ostwald.app.potentials.images import Images
+from ostwald.app.analysis.structure import LABELS
 
+# The colours most programs give these structures, in hues and lightnesses that the colour-blind can tell apart.
 COLOURS = {
-    "fcc": "#41ab5d",
-    "hcp": "#e0524a",
-    "bcc": "#4a7fe0",
-    "ico": "#e8b030",
-    "crystal": "#a6d8ae",
+    "fcc": "#22a884",
+    "hcp": "#dd5f20",
+    "bcc": "#3a72d8",
+    "ico": "#e6c229",
+    "crystal": "#93d8b8",
     "sc": "#9467bd",
-    "cubic_diamond": "#2f8fd0",
-    "hexagonal_diamond": "#f08a3c",
+    "cubic_diamond": "#56b4e9",
+    "hexagonal_diamond": "#c9789f",
     "other": "#d3d8e0",
 }
 MEANING = {
@@ -36,37 +35,29 @@ MEANING = {
 }
 
 
-def labels_of(frame, method="q6", threshold=None, templates=analysis.METALS):
-    """(n,) int8 labels (`analysis.structure.LABELS`) of a whole structure on one process, without ranks.
-
-    frame: positions (n, 3) Å, matrix, origin, periodic. method, threshold, templates: as of `analysis.structure.structure`.
-    """
-    n = len(frame.positions)
-    if n == 0:
-        return np.zeros(0, np.int8)
-    volume = abs(np.linalg.det(frame.matrix))
-    reach = 4 / 3 * (15 * volume / (4.18879 * n)) ** (1 / 3)
-    positions = np.asarray(frame.positions, float) - frame.origin
-    images = Images(positions, frame.matrix, frame.periodic, reach)
-    rows = np.ascontiguousarray(images.rows(positions))
-    no_list = np.zeros(n + 1, np.int64), np.zeros(0, np.int32)
-    nb = Neighbourhoods(rows, np.zeros(len(rows), np.int32), n, *no_list, "full", images.forward, images.reverse)
-    return analysis.labelled(nb, reach, method, threshold, (), templates).labels
+def rgb_of(labels):
+    """(n, 3) in 0 … 1: colours of labels (n,)."""
+    table = np.array([[int(COLOURS[name][k : k + 2], 16) / 255 for k in (1, 3, 5)] for name in LABELS])
+    return table[np.asarray(labels)]
 
 
-def spheres(x, y, depth, radius, colours, shape, scale):
+def spheres(x, y, depth, radius, colours, shape, scale, *, relief=0.0, between=None):
     """(height, width, 4) uint8 RGBA of shaded spheres on a transparent background.
 
     x, y, depth (n,): centres, Å, larger depth is nearer to the eye, y upwards from the lower edge; radius: Å;
-    colours (n, 3) in 0 … 1; shape: (height, width) in pixels; scale: pixels per Å.
+    colours (n, 3) in 0 … 1; shape: (height, width) in pixels; scale: pixels per Å. relief: how much darker, 0 … 1, what
+    lies behind its surroundings is drawn (unsharp masking of the depth: Luft, Colditz, Deussen, ACM Trans. Graph. 25,
+    1206 (2006)). between: depths, Å, between which the far is drawn darker than the near; default: those of the atoms.
     """
     height, width = shape
     r = radius * scale
     column, row = np.rint(x * scale).astype(int), np.rint(height - 1 - y * scale).astype(int)
     order = np.argsort(depth, kind="stable")  # where two meet in a pixel at once, the nearer is written last
     column, row, depth, colours = column[order], row[order], depth[order] * scale, colours[order]
-    span = max(depth.max() - depth.min(), 1e-9) if len(depth) else 1.0
-    fog = 0.72 + 0.28 * (depth - depth.min()) / span if len(depth) else depth
+    if not len(depth):
+        return np.zeros((height, width, 4), np.uint8)
+    far, near = (depth.min(), depth.max()) if between is None else np.asarray(between) * scale
+    fog = 0.72 + 0.28 * (depth - far) / max(near - far, 1e-9)
     front = np.full(height * width, -np.inf)
     image = np.zeros((height * width, 4), np.uint8)
     light = np.array([-0.42, 0.50, 0.757])
@@ -86,7 +77,27 @@ def spheres(x, y, depth, radius, colours, shape, scale):
         rgb = colours[seen][nearer] * (shade * fog[seen][nearer])[:, None] + shine
         image[pixel, :3] = np.minimum(rgb * 255, 255)
         image[pixel, 3] = 255
-    return image.reshape(height, width, 4)
+    image = image.reshape(height, width, 4)
+    if relief and len(depth):
+        image[..., :3] = image[..., :3] * _relief(
+            np.where(np.isfinite(front), front, depth.min() - r), shape, r, relief
+        )
+    return image
+
+
+def _relief(front, shape, r, strength):
+    """(height, width, 1) factors below 1 where the depth `front` (pixels) lies behind its blurred self."""
+    from scipy.ndimage import gaussian_filter, zoom
+
+    front = front.reshape(shape).astype(np.float32)
+    factor = np.ones(shape, np.float32)
+    for width in (2.0 * r, 8.0 * r):
+        step = max(int(width / 6), 1)  # what is blurred needs no more points
+        padded = np.pad(front, [(0, -side % step) for side in shape], mode="edge")
+        coarse = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).mean(axis=(1, 3))
+        smooth = zoom(gaussian_filter(coarse, width / step), step, order=1, grid_mode=True, mode="nearest")
+        factor *= 1 - 0.5 * strength * np.clip((smooth[: shape[0], : shape[1]] - front) / width, 0, 1)
+    return factor[..., None]
 
 
 def _png(image, size):
@@ -140,27 +151,134 @@ def slice_svg(frame, labels, *, axis=2, middle=0.5, thickness=None, width=760):
     extent = high - low
     scale = width / extent[0]
     size = (width, max(1, round(extent[1] * scale)))
-    colours = np.array([[int(COLOURS[n][k : k + 2], 16) / 255 for k in (1, 3, 5)] for n in analysis.LABELS])
     fine = 2 if radius * scale < 24 else 1  # edges of small spheres are smoothed by drawing them twice as large
     image = spheres(
         x - low[0],
         y - low[1],
         depth,
         radius,
-        colours[np.asarray(labels)[chosen]],
+        rgb_of(np.asarray(labels)[chosen]),
         (size[1] * fine, size[0] * fine),
         scale * fine,
     )
     outline = " ".join(f"{(p[0] - low[0]) * scale:.1f},{size[1] - (p[1] - low[1]) * scale:.1f}" for p in corners)
     left = (corners[:, 0].min() - low[0]) * scale
-    bar = _round_length(0.25 * extent[0])
-    text = f"{bar / 10:g} nm" if bar >= 10 else f"{bar:g} Å"
     below = 34
     return (
         f'<svg class="slice" viewBox="0 0 {size[0]} {size[1] + below}" role="img" aria-label="slice of the structure">'
         f'<image href="{_png(image, size)}" width="{size[0]}" height="{size[1]}"/>'
         f'<polygon points="{outline}" fill="none" stroke="var(--muted)" stroke-width="1.5"/>'
-        f'<path d="M{left:.1f} {size[1] + 14} h{bar * scale:.1f}" stroke="var(--ink)" '
-        f'stroke-width="4"/><text x="{left + bar * scale + 10:.1f}" y="{size[1] + 23}" '
-        f'font-size="26" fill="var(--ink)">{text}</text></svg>'
+        f"{_scale_bar(left, size[1] + 14, 0.25 * extent[0], scale)}</svg>"
+    )
+
+
+def _scale_bar(left, top, longest, scale, size=26):
+    """A bar of a round length of at most `longest` Å with its label, at (left, top) pixels."""
+    bar = _round_length(longest)
+    text = f"{bar / 10:g} nm" if bar >= 10 else f"{bar:g} Å"
+    return (
+        f'<path d="M{left:.1f} {top} h{bar * scale:.1f}" stroke="var(--ink)" stroke-width="{size / 6.5:.1f}"/>'
+        f'<text x="{left + bar * scale + 0.4 * size:.1f}" y="{top + 0.35 * size:.0f}" '
+        f'font-size="{size}" fill="var(--ink)">{text}</text>'
+    )
+
+
+def _camera(matrix, azimuth, elevation):
+    """Rows (right, up, towards the eye) of a view; the cell's a axis is to the right for azimuth 0, c upwards. Degrees."""
+    azimuth, elevation = np.radians(azimuth), np.radians(elevation)
+    a = matrix[0] / np.linalg.norm(matrix[0])
+    up = np.cross(matrix[0], matrix[1])
+    up /= np.linalg.norm(up)
+    front = -np.cross(up, a)
+    right = np.cos(azimuth) * a - np.sin(azimuth) * front
+    front = np.sin(azimuth) * a + np.cos(azimuth) * front
+    eye = np.cos(elevation) * front + np.sin(elevation) * up
+    return np.array([right, np.cross(eye, right), eye])
+
+
+def _visible(x, y, depth, spacing):
+    """(n,) bool: False for atoms that lie so far behind others that nothing of them can be seen. Lengths in Å."""
+    from scipy.ndimage import minimum_filter
+
+    column = ((x - x.min()) / spacing).astype(int)
+    row = ((y - y.min()) / spacing).astype(int)
+    front = np.full((row.max() + 1, column.max() + 1), -np.inf)
+    np.maximum.at(front, (row, column), depth)
+    return depth >= minimum_filter(front, 3, mode="constant", cval=-np.inf)[row, column] - 3 * spacing
+
+
+_EDGES = [(a, b) for a in range(8) for b in (a | 1, a | 2, a | 4) if b > a]
+"""The edges of a cell between its corners, whose number has bit k set where the corner lies at the end of axis k."""
+
+
+def solid_svg(frame, labels, solid, *, width=640, azimuth=28.0, elevation=16.0):
+    """An SVG element: the solid atoms alone, coloured by label, in the outline of the cell, and a scale bar.
+
+    labels (n,), solid (n,) bool. A cell of a million atoms takes about a second: what is hidden is not drawn.
+    """
+    matrix, origin = np.asarray(frame.matrix, float), np.asarray(frame.origin, float)
+    view = _camera(matrix, azimuth, elevation)
+    spacing = (abs(np.linalg.det(matrix)) / max(len(frame.positions), 1)) ** (1 / 3)
+    s = (np.asarray(frame.positions)[solid] - origin) @ np.linalg.inv(matrix)
+    s -= np.where(frame.periodic, np.floor(s), 0.0)
+    x, y, depth = view @ (s @ matrix).T
+    corners = np.array([[k & 1, k >> 1 & 1, k >> 2] for k in range(8)]) @ matrix @ view.T
+    shown = np.asarray(labels)[solid]
+    if len(x):
+        seen = _visible(x, y, depth, spacing)
+        x, y, depth, shown = x[seen], y[seen], depth[seen], shown[seen]
+    flat = np.concatenate([corners[:, :2], np.column_stack([x, y])])
+    low, high = flat.min(axis=0) - 0.8 * spacing, flat.max(axis=0) + 0.8 * spacing
+    scale = width / (high[0] - low[0])
+    size = width, max(1, round((high[1] - low[1]) * scale))
+    fine = 2 if spacing * scale < 40 else 1
+    image = spheres(
+        x - low[0],
+        y - low[1],
+        depth,
+        0.56 * spacing,
+        rgb_of(shown),
+        (size[1] * fine, size[0] * fine),
+        scale * fine,
+        relief=0.7,
+        between=(corners[:, 2].min(), corners[:, 2].max()),
+    )
+    far = corners[:, 2].argmin()
+
+    def lines(behind):
+        drawn = ""
+        for a, b in _EDGES:
+            if (far in (a, b)) == behind:
+                ends = [((corners[k, 0] - low[0]) * scale, size[1] - (corners[k, 1] - low[1]) * scale) for k in (a, b)]
+                drawn += "M" + " L".join(f"{u:.1f} {v:.1f}" for u, v in ends)
+        dash = ' stroke-dasharray="5 4"' if behind else ""
+        return f'<path d="{drawn}" fill="none" stroke="var(--muted)" stroke-width="1.2" stroke-linecap="round"{dash}/>'
+
+    picture = f'<image href="{_png(image, size)}" width="{size[0]}" height="{size[1]}"/>' if len(x) else ""
+    return (
+        f'<svg class="slice" viewBox="0 0 {size[0]} {size[1] + 30}" role="img" aria-label="solid atoms in the cell">'
+        f"{lines(True)}{picture}{lines(False)}"
+        f"{_scale_bar(8, size[1] + 14, 0.25 * (high[0] - low[0]), scale, 20)}</svg>"
+    )
+
+
+def cluster_svg(frame, positions, labels, *, width=480, azimuth=28.0, elevation=16.0, reach=None):
+    """An SVG element: atoms at `positions` (m, 3) Å alone, seen from near, with a scale bar.
+
+    frame: of the cell they are from, for the view and the size of an atom. reach: Å from their centre to the edges of the
+    picture; default: all of them.
+    """
+    view = _camera(np.asarray(frame.matrix, float), azimuth, elevation)
+    spacing = (abs(np.linalg.det(frame.matrix)) / len(frame.positions)) ** (1 / 3)
+    x, y, depth = view @ (positions - positions.mean(axis=0)).T
+    reach = max(np.abs(x).max(), np.abs(y).max()) + spacing if reach is None else reach
+    scale = width / (2 * reach)
+    fine = 2 if spacing * scale < 40 else 1
+    image = spheres(
+        x + reach, y + reach, depth, 0.56 * spacing, rgb_of(labels), (width * fine,) * 2, scale * fine, relief=0.7
+    )
+    return (
+        f'<svg class="slice" viewBox="0 0 {width} {width + 30}" role="img" aria-label="a nucleus">'
+        f'<image href="{_png(image, (width, width))}" width="{width}" height="{width}"/>'
+        f"{_scale_bar(8, width + 14, 0.5 * reach, scale, 20)}</svg>"
     )

@@ -88,7 +88,7 @@ def legend(figure, axes):
     )
 
 
-def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False, areas=None):
+def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False, areas=None, logarithmic=False):
     """A plot over time: lines is [(label, values)]; areas [(label, colour, values)] are stacked instead. SVG text."""
     time = run.time
     unit, scale = time_unit(time[-1])
@@ -104,6 +104,8 @@ def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False,
         good = np.isfinite(values)
         colour = INK if areas else LINES[k % len(LINES)]  # areas have colours of their own
         axes.plot(x[good], values[good], color=colour, linewidth=1.4, label=label)
+    if logarithmic:
+        axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(low if floor is None else floor, high if ceiling is None else ceiling)
     if zero:
@@ -123,7 +125,8 @@ def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False,
             axes.text(middle, 1.02, str(k + 1), transform=place, ha="center", va="bottom", fontsize=8, color=MUTED)
         begin = stage.end
     dress(axes, f"time ({unit})", ylabel)
-    axes.ticklabel_format(useOffset=False, axis="y")
+    if not logarithmic:
+        axes.ticklabel_format(useOffset=False, axis="y")
     if len(lines) + len(areas or ()) > 1:
         legend(figure, axes)
     return svg_of(figure, name)

@@ -28,7 +28,11 @@ class Stage:
 
 @dataclass
 class Run:
-    """What a run directory tells."""
+    """What a run directory tells.
+
+    frames: those that are shown as slices; growth, nucleus: places in the trajectory of those that show the crystal grow,
+    and of one with a nucleus that has only just begun to (`frame`).
+    """
 
     path: Path
     text: str
@@ -38,6 +42,8 @@ class Run:
     timing: dict | None
     provenance: list[dict]
     frames: list = field(default_factory=list)
+    growth: list[int] = field(default_factory=list)
+    nucleus: int | None = None
     atoms: int | None = None
     settings: dict = field(default_factory=dict)
 
@@ -53,6 +59,12 @@ class Run:
 
     def has(self, *names):
         return len(self.series.get("time", ())) > 0 and all(name in self.series for name in names)
+
+    def frame(self, number):
+        """A frame of the trajectory."""
+        from ostwald.io import h5md
+
+        return next(h5md.frames(self.path / "trajectory.h5", index=number))
 
     def last_stage(self):
         """(name, rows of the series (rows,) bool) of the last stage that the run reached."""
@@ -104,8 +116,11 @@ def read_run(directory, frames=True) -> Run:
     )
     trajectory = path / "trajectory.h5"
     if frames and trajectory.exists():
-        run.frames = [f for k in chosen_frames(trajectory, run.series) for f in h5md.frames(trajectory, index=k)]
+        run.frames = [run.frame(k) for k in chosen_frames(trajectory, run.series)]
     run.atoms = _atoms(run)
+    if run.frames and run.atoms:
+        times = h5md.times(trajectory)
+        run.growth, run.nucleus = growth_frames(times, run.series), nucleus_frame(times, run.series, run.atoms)
     return run
 
 
@@ -146,6 +161,49 @@ def chosen_frames(trajectory, series) -> list[int]:
         least = series["time"][np.nanargmin(series["solid_fraction"])]
         chosen.add(int(np.argmin(np.abs(times - least))))
     return sorted(chosen)
+
+
+def growth_frames(times, series) -> list[int]:
+    """The frames nearest to when a tenth, a third and two thirds of all that freezes had frozen, and the last."""
+    known, solid = _solid(series)
+    if len(solid) < 2 or len(times) < 2:
+        return []
+    least = int(np.argmin(solid))
+    gain = solid[-1] - solid[least]
+    if gain < 0.01:
+        return []
+    after, chosen = solid[least:], {len(times) - 1}
+    for part in (0.1, 1 / 3, 2 / 3):
+        when = known[least + int(np.argmax(after >= solid[least] + part * gain))]
+        chosen.add(int(np.argmin(np.abs(times - when))))
+    return sorted(chosen)
+
+
+def nucleus_frame(times, series, atoms, smallest=100) -> int | None:
+    """The first frame after the solid was below `smallest` atoms for the last time; None where it is no nucleus any more.
+
+    The solid: the largest cluster, or all solid atoms where clusters are unknown. No nucleus: a tenth of all atoms.
+    """
+    known, solid = _solid(series)
+    size = solid * atoms
+    if "largest_cluster" in series:
+        size = series["largest_cluster"][np.isfinite(series["solid_fraction"])]
+    below = np.flatnonzero(size < smallest)
+    if not len(below) or below[-1] + 1 >= len(size):
+        return None
+    later = np.flatnonzero(times >= known[below[-1] + 1] - 1e-9)
+    if not len(later):
+        return None
+    at = np.argmin(np.abs(known - times[later[0]]))
+    return int(later[0]) if size[at] <= max(0.1 * atoms, 3 * smallest) else None
+
+
+def _solid(series):
+    """(times, solid fractions) of the rows that have one."""
+    if "solid_fraction" not in series:
+        return np.zeros(0), np.zeros(0)
+    known = np.isfinite(series["solid_fraction"])
+    return series["time"][known], series["solid_fraction"][known]
 
 
 def method_of(how) -> tuple:

@@ -13,7 +13,7 @@ from ostwald.app.report.run import classified
 def figures(run) -> list[tuple[str, str, str]]:
     """(title, SVG, caption) of each plot that the series can fill."""
     found = []
-    s, n = run.series, run.atoms
+    s, n, how = run.series, run.atoms, run.settings.get("analysis", {})
     per, unit = (1.0 / n, "eV/atom") if n else (1.0, "eV")
 
     def add(title, svg, caption=""):
@@ -22,12 +22,22 @@ def figures(run) -> list[tuple[str, str, str]]:
     if run.has("solid_fraction"):
         names = [name for name in LABELS[1:] if f"{name}_fraction" in s and np.nanmax(s[f"{name}_fraction"]) > 0.002]
         areas = [(name, picture.COLOURS[name], s[f"{name}_fraction"]) for name in names]
-        how = run.settings.get("analysis", {})
         caption = f"Line: solid atoms; areas: their types, stacked. {classified(how)}."
         svg = time_plot(
             run, "solid", "fraction of atoms", [("solid", s["solid_fraction"])], floor=0, ceiling=1, areas=areas
         )
         add("Solid fraction", svg, caption)
+    if run.has("largest_cluster") and np.nanmax(s["largest_cluster"], initial=0) > 0:
+        sizes = np.where(s["largest_cluster"] > 0, s["largest_cluster"], np.nan)
+        svg = time_plot(run, "largest", "atoms", [("largest", sizes)], logarithmic=True)
+        add("Largest cluster", svg, "Atoms of the largest cluster of solid atoms.")
+    if run.has("clusters") and np.isfinite(s["clusters"]).any():
+        least = how.get("smallest")
+        add(
+            "Clusters",
+            time_plot(run, "clusters", "clusters", [("clusters", s["clusters"])], floor=0),
+            f"Of at least {least} atoms." if least else "",
+        )
     if run.has("temperature"):
         add("Temperature", time_plot(run, "temperature", "temperature (K)", [("T", s["temperature"])]))
     if run.has("potential_energy"):
@@ -56,6 +66,23 @@ def figures(run) -> list[tuple[str, str, str]]:
         caption = "Change of the conserved quantity since the start of its stage."
         add(
             "Conserved energy", time_plot(run, "conserved", f"change ({unit})", [("change", drift)], zero=True), caption
+        )
+    if run.has("extrapolating_atoms") and np.isfinite(s["extrapolating_atoms"]).any():
+        svg = time_plot(run, "extrapolating", "atoms", [("atoms", s["extrapolating_atoms"])], floor=0)
+        add("Extrapolation", svg, "Atoms with a symmetry function outside of the range of the training data.")
+    if run.has("extrapolation_max") and np.isfinite(s["extrapolation_max"]).any():
+        svg = time_plot(run, "extrapolation", "excess / range", [("largest", s["extrapolation_max"])], floor=0)
+        add(
+            "Largest extrapolation", svg, "How far the worst function of any atom lies outside, in widths of its range."
+        )
+    deviations = [(k, s[f"force_deviation_{k}"]) for k in ("mean", "max") if run.has(f"force_deviation_{k}")]
+    deviations = [(k, values) for k, values in deviations if np.isfinite(values).any()]
+    if deviations:
+        svg = time_plot(run, "deviation", "ε (eV/Å)", deviations, floor=0)
+        add(
+            "Force deviation of the ensemble",
+            svg,
+            "Root mean square deviation of the force on an atom among the potentials.",
         )
     if run.has("atom_steps_per_second") and len(run.time) > 2:
         speed = s["atom_steps_per_second"] / 1e6

@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 
 from ostwald.app import picture, report
+from ostwald.app.analysis import frame as analyse
 from ostwald.app.analysis import structure
+from ostwald.app.analysis.frame import classify
 from ostwald.app.atoms import build
+from ostwald.app.report import structure as structure_page
 from ostwald.app.report.page import tiles
 from ostwald.app.report.plots import PAPER
-from ostwald.app.report.run import Run, Stage, chosen_frames
+from ostwald.app.report.run import Run, Stage, chosen_frames, growth_frames, nucleus_frame
 from ostwald.app.report.series import drift_of
 from ostwald.app.report.style import number, seconds
 from ostwald.io.structures import Structure
@@ -34,15 +37,15 @@ def frame(step=0, time=0.0, noise=0.05, lattice="fcc", a=3.52, cells=(6, 7, 8), 
 
 
 def test_labels_of_a_frame_are_those_of_the_analysis():
-    assert (picture.labels_of(frame(noise=0.02)) == structure.FCC).all()
+    assert (classify(frame(noise=0.02)).labels == structure.FCC).all()
     hexagonal = frame(lattice="hcp", a=2.5, cells=(8, 8, 5), primitive=True, noise=0.02)
-    assert (picture.labels_of(hexagonal, "cna") == structure.HCP).all()
-    mixed = picture.labels_of(frame(noise=0.12))
+    assert (classify(hexagonal, "cna").labels == structure.HCP).all()
+    mixed = classify(frame(noise=0.12)).labels
     assert 0.3 < (mixed == structure.OTHER).mean() < 0.65 and (mixed == structure.CRYSTAL).any()
     moved = frame(noise=0.02)
     moved.origin += 1.3
     moved.positions += 1.3
-    assert (picture.labels_of(moved) == structure.FCC).all()
+    assert (classify(moved).labels == structure.FCC).all()
 
 
 def test_the_nearer_sphere_hides_the_farther():
@@ -78,7 +81,7 @@ def test_slice_shows_the_colours_of_its_atoms_only():
 
 def test_scale_bar_and_outline_have_the_scale_of_the_cell():
     tilted = frame(lattice="hcp", a=2.5, cells=(8, 8, 5), primitive=True, noise=0.02)
-    svg = picture.slice_svg(tilted, picture.labels_of(tilted))
+    svg = picture.slice_svg(tilted, classify(tilted).labels)
     corners = np.array([p.split(",") for p in re.search(r'points="([^"]+)"', svg).group(1).split()], float)
     edge = np.linalg.norm(corners[1] - corners[0])
     bar, text = re.search(r' h([\d.]+)".*?>([\d.]+ (?:nm|Å))</text>', svg).groups()
@@ -86,6 +89,96 @@ def test_scale_bar_and_outline_have_the_scale_of_the_cell():
     assert float(bar) / length == pytest.approx(edge / np.linalg.norm(tilted.matrix[0]), rel=1e-3)
     angle = np.degrees(np.arccos((corners[1] - corners[0]) @ (corners[3] - corners[0]) / edge**2))
     assert angle == pytest.approx(120, abs=0.1)
+
+
+def ball(cells=9, centre=(0.5, 0.5, 0.5), radius=8.0, a=3.6):
+    """(a frame of a perfect crystal, which atoms lie in a ball)."""
+    share = build.build_lattice(World(), "fcc", a, "Ni", (cells,) * 3)
+    away = share.positions / (cells * a) - np.array(centre)
+    away -= np.rint(away)
+    inside = np.linalg.norm(away * cells * a, axis=1) < radius
+    return Structure(share.positions, share.matrix, ("Ni",), share.types, info={"step": 0, "time": 0.0}), inside
+
+
+def test_clusters_of_a_frame_and_their_unwrapping():
+    crystal, first = ball(centre=(0.02, 0.98, 0.5), radius=8.0)
+    _, second = ball(centre=(0.5, 0.5, 0.5), radius=5.0)
+    ids, sizes = analyse.clusters(crystal, first | second)
+    assert sizes.tolist() == [first.sum(), second.sum()]
+    assert (ids[first] == 0).all() and (ids[second] == 1).all() and (ids[~(first | second)] == -1).all()
+    whole = analyse.unwrapped(crystal, first)
+    assert np.ptp(whole, axis=0).max() <= 16 and np.ptp(crystal.positions[first], axis=0).max() > 25
+    ids, sizes = analyse.clusters(crystal, np.zeros(len(first), bool))
+    assert (ids == -1).all() and len(sizes) == 0
+    random = np.random.default_rng(1).random(len(first)) < 0.15  # against all distances
+    ids, sizes = analyse.clusters(crystal, random, cutoff=2.6)
+    s = crystal.positions[random] @ np.linalg.inv(crystal.matrix)
+    d = s[:, None] - s
+    near = np.linalg.norm((d - np.rint(d)) @ crystal.matrix, axis=-1) < 2.6
+    for _ in range(12):  # what is reached from each atom
+        near = near @ near
+    same = ids[random][:, None] == ids[random]
+    assert np.array_equal(near, same) and sizes.sum() == random.sum()
+
+
+def test_hidden_atoms_need_not_be_drawn(monkeypatch):
+    crystal, inside = ball(radius=14.0)
+    labels = np.where(crystal.positions[:, 0] > 16, structure.HCP, structure.FCC)
+    drawn, images = [], []
+    spheres, png = picture.spheres, picture._png
+    monkeypatch.setattr(picture, "spheres", lambda x, *rest, **more: drawn.append(len(x)) or spheres(x, *rest, **more))
+    monkeypatch.setattr(picture, "_png", lambda image, size: images.append(image.astype(int)) or png(image, size))
+    picture.solid_svg(crystal, labels, inside)
+    monkeypatch.setattr(picture, "_visible", lambda x, *_: np.ones(len(x), bool))
+    picture.solid_svg(crystal, labels, inside)
+    quick, whole = images
+    assert drawn[0] < 0.8 * drawn[1] and drawn[1] == inside.sum()
+    assert np.array_equal(quick[..., 3], whole[..., 3])
+    difference = np.abs(quick - whole).max(axis=-1)[whole[..., 3] > 0]
+    assert (difference > 8).mean() < 0.01 and difference.max() < 64  # deep in the gaps between atoms
+    green, orange = quick[..., 1] > quick[..., 0] + 20, quick[..., 0] > quick[..., 1] + 20
+    assert green.sum() > 4000 and orange.sum() > 4000
+    nothing = picture.solid_svg(crystal, labels, np.zeros(len(inside), bool))
+    assert "<image" not in nothing and nothing.count("<path") == 3  # the cell and the scale bar
+
+
+def test_what_lies_behind_is_darker():
+    x, y = (g.ravel() for g in np.meshgrid(np.arange(20.0), np.arange(20.0)))
+    depth = np.where((abs(x - 10) < 3) & (abs(y - 10) < 3), -6.0, 0.0)  # a hole
+    white = np.ones((400, 3))
+    flat = picture.spheres(x, y, depth, 0.6, white, (200, 200), 10.0).astype(int)
+    deep = picture.spheres(x, y, depth, 0.6, white, (200, 200), 10.0, relief=0.8).astype(int)
+    assert deep[95:105, 95:105, 0].mean() < 0.75 * flat[95:105, 95:105, 0].mean()
+    assert deep[20:40, 20:40, 0].mean() > 0.97 * flat[20:40, 20:40, 0].mean() and (deep[..., 3] == flat[..., 3]).all()
+
+
+def test_frames_that_show_growth_and_the_nucleus():
+    values = series()
+    times = np.linspace(0, 10, 21)
+    solid = values["solid_fraction"]
+    assert solid[0] == 0.05 and np.isnan(solid[1])
+    found = growth_frames(times, values)  # 0.05 until 4 ps, then to 0.95 at 10 ps
+    assert [times[k] for k in found] == pytest.approx([4.5, 6.0, 8.0, 10.0], abs=0.26)
+    assert growth_frames(times, {}) == [] and growth_frames(times, {**values, "solid_fraction": solid * 0}) == []
+    # 1344 atoms: 67 solid at the start, 100 at 4.16 ps
+    assert times[nucleus_frame(times, values, 1344)] == 4.5
+    assert nucleus_frame(times, values, 1344, smallest=1340) is None  # not reached
+    assert nucleus_frame(times[[0, 12, 20]], values, 1344) is None  # at 6 ps it is too large
+    clusters = {**values, "largest_cluster": np.where(np.isfinite(solid), 2000 * (values["time"] > 7), np.nan)}
+    assert nucleus_frame(times, clusters, 10**5) == np.searchsorted(times, 7.2)
+
+
+def test_plane_of_bond_order_marks_the_perfect_crystals():
+    perfect = structure_page._perfect()
+    assert perfect["fcc"] == pytest.approx((0.1909, 0.5745), abs=1e-4)  # Steinhardt, Nelson, Ronchetti (1983)
+    assert perfect["hcp"] == pytest.approx((0.0972, 0.4848), abs=2e-4)
+    assert perfect["bcc"][0] < 0.12 and 0.5 < perfect["bcc"][1] < 0.56
+    svg = structure_page.plane_svg(
+        [("1 ps", np.array([1, 1, 0]), np.array([0.19, 0.19, 0.05]), np.array([0.57, 0.57, 0.1]))]
+    )
+    image = np.array(Image.open(BytesIO(base64.b64decode(re.search(r"base64,\s*([^\"]+)", svg).group(1))))).astype(int)
+    filled = image[image[..., 3] > 0]
+    assert len(filled) and (filled[:, 1] > filled[:, 0] + 20).any() and (np.ptp(filled[:, :3], axis=1) < 20).any()
 
 
 # --- the page
@@ -275,7 +368,7 @@ def test_numbers_for_people():
 
 
 def test_frame_without_atoms():
-    assert len(picture.labels_of(SimpleNamespace(positions=np.zeros((0, 3))))) == 0
+    assert len(classify(SimpleNamespace(positions=np.zeros((0, 3)))).labels) == 0
 
 
 def test_report_of_a_run_directory(tmp_path):

@@ -1,0 +1,84 @@
+"""The structure of one whole frame on one process, without ranks: what a report or a notebook asks of a trajectory."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+from ostwald.app.analysis import structure
+from ostwald.app.analysis.clusters import FIRST_SHELL
+from ostwald.app.potentials.base import Neighbourhoods
+from ostwald.app.potentials.images import Images
+
+
+def _surroundings(frame, reach):
+    """(Neighbourhoods with ghosts up to reach Å, owner of each row)."""
+    n = len(frame.positions)
+    positions = np.asarray(frame.positions, float) - frame.origin
+    images = Images(positions, frame.matrix, frame.periodic, reach)
+    rows = np.ascontiguousarray(images.rows(positions))
+    no_list = np.zeros(n + 1, np.int64), np.zeros(0, np.int32)
+    nb = Neighbourhoods(rows, np.zeros(len(rows), np.int32), n, *no_list, "full", images.forward, images.reverse)
+    return nb, images.owners
+
+
+def _volume(frame):
+    """Å³ of the cell for each atom."""
+    return abs(np.linalg.det(frame.matrix)) / len(frame.positions)
+
+
+def classify(frame, method="q6", threshold=None, templates=structure.METALS, fields=()) -> structure.Structure:
+    """`analysis.structure.labelled` of a frame: positions (n, 3) Å, matrix, origin, periodic, such as `io`'s Structure."""
+    n = len(frame.positions)
+    if n == 0:
+        nothing = np.zeros(0, np.int8)
+        return structure.Structure(nothing, nothing.astype(bool), method, threshold, np.zeros(0, int), 0, 0)
+    reach = 4 / 3 * (15 * _volume(frame) / (4 / 3 * np.pi)) ** (1 / 3)
+    return structure.labelled(_surroundings(frame, reach)[0], reach, method, threshold, fields, templates)
+
+
+def clusters(frame, solid, cutoff=None):
+    """(ids (n,) int, sizes (k,)): which cluster of solid atoms an atom is in, 0 the largest, -1 none.
+
+    solid (n,) bool. cutoff: Å, default as `analysis.clusters.find_clusters`.
+    """
+    solid = np.asarray(solid, bool)
+    chosen = np.flatnonzero(solid)
+    ids = np.full(len(solid), -1)
+    if not len(chosen):
+        return ids, np.zeros(0, int)
+    cutoff = FIRST_SHELL * _volume(frame) ** (1 / 3) if cutoff is None else float(cutoff)
+    part = _Part(np.asarray(frame.positions)[chosen], frame)
+    nb, owners = _surroundings(part, cutoff)
+    offsets, indices = structure.neighbours(nb, cutoff, cutoff=cutoff)
+    m = len(chosen)
+    graph = csr_matrix((np.ones(len(indices), np.int8), owners[indices], offsets), shape=(m, m))
+    count, member = connected_components(graph, directed=False)
+    sizes = np.bincount(member, minlength=count)
+    order = np.argsort(-sizes, kind="stable")
+    place = np.empty(count, int)
+    place[order] = np.arange(count)
+    ids[chosen] = place[member]
+    return ids, sizes[order]
+
+
+class _Part:
+    """Some atoms of a frame in its cell."""
+
+    def __init__(self, positions, frame):
+        self.positions = positions
+        self.matrix, self.origin, self.periodic = frame.matrix, frame.origin, frame.periodic
+
+
+def unwrapped(frame, chosen):
+    """(m, 3) Å: the chosen atoms, moved by lattice vectors so that they surround their centre: a cluster in one piece.
+
+    The centre is the circular mean of the fractional coordinates, which holds for what is smaller than half of the cell.
+    """
+    s = (np.asarray(frame.positions, float)[chosen] - frame.origin) @ np.linalg.inv(frame.matrix)
+    turn = np.exp(2j * np.pi * s).mean(axis=0)
+    centre = np.where(frame.periodic, np.angle(turn) / (2 * np.pi), s.mean(axis=0))
+    away = s - centre
+    away -= np.where(frame.periodic, np.rint(away), 0.0)
+    return (centre + away) @ frame.matrix + frame.origin
