@@ -6,6 +6,10 @@ Format: https://h5md.nongnu.org/h5md.html, with its module units 1.0. In particl
     box/edges                                      /value (frames, 3, 3): rows a, b, c; box/origin (frames, 3)
     id, species, mass                              fixed in time; species is an enumeration of the chemical symbols
 
+Frames that hold some of the atoms only have a row for each atom of the group all the same, so that an atom is always in
+its own row: the rows of absent atoms are NaN (0 where the numbers are integers), and the group has the attribute
+`absent` = "NaN". Compressed, such rows take next to no room. The reader here leaves them out.
+
 All `step` and `time` are the same two datasets. The `position` of a frame comes into existence last, so its length is
 the number of frames. Units: Å, ps, Å/ps, and for forces kJ/(mol Å), the nearest to eV/Å that the readers of H5MD know
 (MDAnalysis refuses others); the reader here converts back to eV/Å.
@@ -95,12 +99,15 @@ class Trajectory:
         level: int | None = None,
         shuffle: bool = True,
         author: str | None = None,
+        selective: bool = False,
+        notes: dict | None = None,
     ) -> "Trajectory":
         """A new trajectory without frames; a file of that name is replaced when the new one is complete.
 
         ids (n,), types (n,): of this rank's atoms; `total` atoms with ids 0 ... total - 1 in all. species: the symbols
         that types index. masses (len(species),) amu. results: name -> Result. precision: "single" or "double".
         compression: None, "gzip" (with `level`) or "lzf"; smaller files, which the ranks compress in parallel.
+        selective: atoms may be absent from frames. notes: name -> text, attributes of the groups.
         """
         path = Path(path)
         part = path.with_name(f".{path.name}.part")
@@ -121,6 +128,8 @@ class Trajectory:
                     def build(file):
                         _build(file, names, sizes, results, precision, options, species, masses, periodic, author)
                         file["particles"].attrs["atoms"] = total
+                        for here in file["particles"].values():
+                            here.attrs.update({**(notes or {}), **({"absent": "NaN"} if selective else {})})
 
                     image = new_file(build)
                     with h5py.File(image, "r") as file:
@@ -218,11 +227,13 @@ class Trajectory:
         images=None,
         velocities=None,
         forces=None,
+        present=None,
         **results,
     ) -> None:
         """Appends a frame: time in ps, matrix (3, 3) and origin (3,) in Å, and of this rank's atoms, in any order:
         ids (n,); positions, images, velocities (Å/ps), forces (eV/Å), all (n, 3); and results.
 
+        present (n,) bool: the atoms that the frame holds, where that is not all; the trajectory must be `selective`.
         Positions are written as given: with images where those are a field of the group; otherwise the caller unwraps.
         All ranks raise the same error where one fails (a full disk); the frame then does not exist, the others do.
         """
@@ -230,7 +241,7 @@ class Trajectory:
         world, layout = self.world, self._layout
         error = plan = None
         try:
-            columns = [self._columns(group, given, len(ids)) for group in layout["groups"]]
+            columns = [self._columns(group, given, len(ids), present) for group in layout["groups"]]
         except Exception as caught:
             error = caught
         _agree(world, error, self.path, f"did not get step {step}")
@@ -316,8 +327,15 @@ class Trajectory:
                 self._growing.abandon()
             raise
 
-    def _columns(self, group, given, count):
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Names of the per-atom results that append() takes."""
+        return tuple(dict.fromkeys(f for group in self._layout["groups"] for f in group.fields if f not in _FIELDS))
+
+    def _columns(self, group, given, count, present):
         """The arrays of a group's fields as they go into the file: (count, ...)."""
+        if present is not None and not self._layout["selective"]:
+            raise TrajectoryError("the frames of this trajectory hold all atoms")
         columns = []
         for name in group.fields:
             argument = _FIELDS[name][2] if name in _FIELDS else name
@@ -328,7 +346,11 @@ class Trajectory:
             if value.shape != (count, *shape):
                 raise TrajectoryError(f"{argument} has shape {value.shape}, not {(count, *shape)}")
             value = value * EV_PER_ANGSTROM if name == "force" else value
-            columns.append(np.ascontiguousarray(value, self._layout["dtypes"][group.name, name]))
+            column = np.ascontiguousarray(value, self._layout["dtypes"][group.name, name])
+            if present is not None:
+                column = column.copy()
+                column[~np.asarray(present)] = np.nan if column.dtype.kind == "f" else 0
+            columns.append(column)
         return columns
 
     def _write_rows(self, places, chunk, lo, hi, data):
@@ -521,12 +543,13 @@ def _fixed(group, name, size, dtype, unit):
 def _layout(path, growing) -> dict:
     """What append() needs to know of a file: groups, dtypes, chunks, and the order in which datasets grow."""
     with h5py.File(path, "r") as file:
-        groups, dtypes, shapes, filters = [], {}, {}, {}
+        groups, dtypes, shapes, filters, selective = [], {}, {}, {}, False
         total = int(file["particles"].attrs["atoms"])
         order = []
         for name, here in file["particles"].items():
             fields = [key for key, item in here.items() if key != "box" and isinstance(item, h5py.Group)]
             ids = here["id"][:]
+            selective = selective or "absent" in here.attrs
             groups.append(Group(name, tuple(fields), None if len(ids) == total else ids))
             for field in fields:
                 dataset = here[f"{field}/value"]
@@ -553,6 +576,7 @@ def _layout(path, growing) -> dict:
         "shapes": shapes,
         "filters": filters,
         "filtered": bool(filters),
+        "selective": selective,
         "chunks": chunks,
         "order": order,
         "step": step,
@@ -731,9 +755,13 @@ def _read_frame(here, number, fixed) -> Structure:
         info["step"] = int(position["step"][number])
     if "time" in position:
         info["time"] = float(position["time"][number]) * _unit(position["time"], _TIMES)
-    return Structure(
-        positions, matrix, species, types, origin, periodic, velocities, ids, others["image"], masses, arrays, info
-    )
+    images = others["image"]
+    if "absent" in here.attrs:
+        there = ~np.isnan(positions[:, 0])
+        positions, types, ids = positions[there], types[there], None if ids is None else ids[there]
+        velocities, images = (None if a is None else a[there] for a in (velocities, images))
+        arrays = {name: value[there] for name, value in arrays.items()}
+    return Structure(positions, matrix, species, types, origin, periodic, velocities, ids, images, masses, arrays, info)
 
 
 def write_frames(path, structures) -> None:

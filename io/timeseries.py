@@ -41,8 +41,9 @@ class SeriesError(RuntimeError):
 class TimeSeries:
     """The series of a run: `create` or `resume`, then append(step=..., ...) row by row. Collective; rank 0 writes."""
 
-    def __init__(self, path, world, columns):
+    def __init__(self, path, world, columns, notes=None):
         self.path, self.csv = Path(path), Path(path).with_suffix(".csv")
+        self.notes = notes or {}
         self.world = world
         self.columns = columns  # name -> unit
         self.dtype = np.dtype([(n, "i8" if n == "step" else "f8", _SHAPES.get(n, ())) for n in columns])
@@ -50,9 +51,10 @@ class TimeSeries:
         self._text = -1
 
     @classmethod
-    def create(cls, path, world, extra=None) -> "TimeSeries":
-        """New, empty files path (.h5) and the same with .csv. extra: name -> unit of further columns."""
-        self = cls(path, world, {**COLUMNS, **(extra or {})})
+    def create(cls, path, world, extra=None, notes=None) -> "TimeSeries":
+        """New, empty files path (.h5) and the same with .csv. extra: name -> unit of further columns. notes: name ->
+        text, attributes of the series."""
+        self = cls(path, world, {**COLUMNS, **(extra or {})}, notes)
         self._on_root(self._create, "was not created")
         return self
 
@@ -129,6 +131,7 @@ class TimeSeries:
             text = h5py.string_dtype()
             series.attrs["columns"] = np.array(list(self.columns), dtype=text)
             series.attrs["units"] = np.array(list(self.columns.values()), dtype=text)
+            series.attrs.update(self.notes)
 
         part = self.path.with_name(f".{self.path.name}.part")
         header = ",".join(_labels(self.columns)) + "\n"

@@ -434,28 +434,6 @@ def structure(system, method="q6", threshold=None, fields=(), templates=METALS) 
     return found
 
 
-class SolidFraction:
-    """The structure of a run as columns of its time series.
-
-    method, threshold, templates: as of `structure`. columns: unit of each column.
-    """
-
-    def __init__(self, method="q6", threshold=None, templates=METALS):
-        self.method, self.threshold, self.templates = method, threshold_of(method, threshold), tuple(templates)
-        names = labels_of(method, self.templates)
-        self.columns = {"solid_fraction": "1", **{f"{name}_fraction": "1" for name in names}}
-
-    def describe(self) -> str:
-        return describe(self.method, self.threshold, self.templates)
-
-    def measure(self, system):
-        """(one number for each column, labels (n,) int8 of this rank's atoms). Collective."""
-        now = structure(system, self.method, self.threshold, templates=self.templates)
-        fractions = {f"{name}_fraction": x for name, x in now.fractions.items()}
-        fractions["solid_fraction"] = now.solid_fraction
-        return {name: fractions[name] for name in self.columns}, now.labels
-
-
 def _within(cutoff, reach):
     if not 0 < cutoff <= reach:
         raise ValueError(f"the cutoff {cutoff:g} Å must be positive and at most the reach of the ghosts, {reach:g} Å")

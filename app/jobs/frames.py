@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from ostwald.app.jobs.md_setup import inside_region
 from ostwald.io.h5md import Group, Result, Trajectory
 
 
 class Frames:
     """Writes frames as [trajectory] asks. table: that table. resume_step: drop later frames and go on, or None.
 
-    Per-atom energies and virials are asked of the potential in the step of a frame only (`wanted`).
+    observed: name -> Result of the numbers of each atom that the analysis gives. notes: attributes of the file's group.
+    Per-atom energies and virials are asked of the potential in the step of a frame only (`wanted`). Where frames hold
+    selected atoms only (`select`, `sphere`, `block`), the other atoms' rows are absent (io/h5md.py).
     """
 
-    def __init__(self, world, table, path, system, resume_step=None):
+    def __init__(self, world, table, path, system, resume_step=None, *, observed=None, notes=None):
         self.table = table
+        self.selective = any(table[key] is not None for key in ("select", "sphere", "block"))
         self.energies = self.virials = None
         if resume_step is not None and path.exists():
             self.file = Trajectory.resume(path, world, resume_step)
@@ -27,12 +31,12 @@ class Frames:
             results["energy"] = Result((), "eV")
         if table["stresses"]:
             results["virial"] = Result((6,), "eV")
-        if table["structure"]:
-            results["structure"] = Result((), None, "int8")
         if table["extrapolation"]:
             results["extrapolation"] = Result((), None)
         if table["deviation"]:
             results["force_deviation"] = Result((), "eV Angstrom-1")
+        results |= observed or {}
+        level = table["compression"] or int(self.selective)  # what is absent takes no room then
         members = None
         if table["group"] is not None:
             inside = (atoms.groups & np.uint32(atoms.group_mask(table["group"]))) != 0
@@ -49,8 +53,10 @@ class Frames:
             groups=(Group("trajectory", (*fields, *results), members),),
             results=results,
             precision=table["precision"],
-            compression="gzip" if table["compression"] else None,
-            level=table["compression"] or None,
+            compression="gzip" if level else None,
+            level=level or None,
+            selective=self.selective,
+            notes=notes,
         )
 
     def wanted(self, atoms) -> dict:
@@ -60,8 +66,8 @@ class Frames:
         self.virials = np.empty((rows, 6)) if self.table["stresses"] else None
         return dict(energies=self.energies, virials=self.virials)
 
-    def append(self, step, time, system, labels=None, watched=None):
-        """A frame of the present state. watched: further results by name, (n,) each. Collective."""
+    def append(self, step, time, system, observed):
+        """A frame of the present state. observed: further numbers by name, (n, …) each. Collective."""
         atoms, table, n = system.atoms, self.table, system.atoms.n
         positions = atoms.positions[:n]
         given = {}
@@ -77,10 +83,19 @@ class Frames:
             given["energy"] = self.energies[:n]
         if table["stresses"]:
             given["virial"] = self.virials[:n]
-        if table["structure"]:
-            given["structure"] = labels
-        given |= watched or {}
-        self.file.append(step, time, system.cell.matrix, system.cell.origin, atoms.ids[:n], positions, **given)
+        given |= {name: observed[name] for name in self.file.results if name in observed}
+        present = self._selected(system, observed) if self.selective else None
+        matrix, origin = system.cell.matrix, system.cell.origin
+        self.file.append(step, time, matrix, origin, atoms.ids[:n], positions, present=present, **given)
+
+    def _selected(self, system, observed):
+        """(n,) bool: the atoms that this frame holds."""
+        chosen = np.ones(system.atoms.n, bool)
+        if self.table["select"] is not None:
+            chosen &= observed[self.table["select"]]
+        if self.table["sphere"] is not None or self.table["block"] is not None:
+            chosen &= inside_region(system.atoms, system.cell, self.table)
+        return chosen
 
     def close(self):
         self.file.close()

@@ -13,8 +13,10 @@ from ostwald.app import STARTED, dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, GPA
 from ostwald.app.jobs import md_setup, timing
+from ostwald.app.jobs.conditions import Rates, conditions
 from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
+from ostwald.app.jobs.observer import Observer
 from ostwald.app.jobs.progress import Progress
 from ostwald.app.jobs.watch import watches
 from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
@@ -67,9 +69,16 @@ class MolecularDynamics:
         self.last_checkpoint = self.last_service = time.monotonic()
         self.checkpoint_seconds = self.service_seconds = 0.0
         self.row_mark = (time.monotonic(), self.step)
-        self.analysis = md_setup.make_analysis(values)
+        self.stop, self.trigger = conditions(values, "stop"), conditions(values, "trigger")
+        self.triggered = position.get("triggered")  # the step that did it
+        self.rates = Rates.of(values, self.triggered is not None)
+        self.reached, self.measured = None, {}  # why [stop] is met, and the numbers that it saw
+        self.analysis = None
+        if values["analysis"]["every"]:
+            self.analysis = Observer(values["analysis"], system.atoms.species, labels=values["trajectory"]["structure"])
         columns = dict(self.analysis.columns) if self.analysis else {}
-        self.no_analysis = dict.fromkeys(columns, math.nan)
+        columns |= {name: "" for name, asked in (("triggered", self.trigger), ("stop", self.stop)) if asked}
+        notes = {"analysis": self.analysis.describe()} if self.analysis else {}
         for watch in self.watches:
             columns |= watch.columns
         # rows and frames of this step are written already, but for a run that has only just begun
@@ -78,11 +87,13 @@ class MolecularDynamics:
         if self.resumed and directory.series_file.exists():
             self.series = TimeSeries.resume(directory.series_file, world, kept)
         else:
-            self.series = TimeSeries.create(directory.series_file, world, columns)
+            self.series = TimeSeries.create(directory.series_file, world, columns, notes)
         self.trajectory = None
-        if values["trajectory"]["every"]:
+        if values["trajectory"]["every"] or values["trigger"]["trajectory_every"]:
             table, file = values["trajectory"], directory.trajectory_file
-            self.trajectory = Frames(world, table, file, system, kept if self.resumed else None)
+            observed = self.analysis.results if self.analysis else {}
+            resume = kept if self.resumed else None
+            self.trajectory = Frames(world, table, file, system, resume, observed=observed, notes=notes)
         self.steps = [md_setup.stage_steps(s) for s in values["stage"]]
         self.progress = Progress(world, sum(self.steps), done=self.step)
 
@@ -105,8 +116,9 @@ class MolecularDynamics:
             status = reason.status
             self.ended = str(reason) if status == 0 else None
             self.world.log(
-                f"{'stopped' if status else 'ended'}: {reason}; checkpoint at step {self.step}. "
-                f"To go on: ostwald resume {self.directory.path}"
+                f"{'stopped' if status else 'ended'}: {reason}; checkpoint at step {self.step}. To go on: "
+                f"{'' if status else f'change that limit in {self.directory.run_file}, then '}"
+                f"ostwald resume {self.directory.path}"
             )
         finally:
             for number, handler in old.items():
@@ -145,19 +157,16 @@ class MolecularDynamics:
             dynamics.check_timestep(system, dt)
             if self.step == 0:
                 reason = self._look()
-                self._observe(row=True, frame=True, analyse=True)
-                self._stop_for(reason)
-        timers, v = world.timers, self.values
-        series_every, log_every = v["series"]["every"], v["log"]["every"]
-        frame_every, analysis_every = v["trajectory"]["every"], v["analysis"]["every"]
-        limits_every = v["limits"]["every"]
+                self._observe(row=True, frame=bool(self.rates.trajectory), analyse=True)
+                self._stop_for(reason or self.reached)
+        timers, log_every, limits_every = world.timers, self.values["log"]["every"], self.values["limits"]["every"]
         while self.stage_step < total:
             step = self.step + 1
             last = self.stage_step + 1 == total
-            row = step % series_every == 0 or last or step % log_every == 0
-            frame = bool(frame_every) and step % frame_every == 0
-            analyse = bool(analysis_every) and step % analysis_every == 0
-            row = row or analyse
+            rates = self.rates
+            frame = bool(rates.trajectory) and step % rates.trajectory == 0
+            analyse = bool(rates.analysis) and step % rates.analysis == 0
+            row = step % rates.series == 0 or last or step % log_every == 0 or analyse
             with timers("integrate"):
                 integrator.first_half(system, self.step)
             try:
@@ -179,7 +188,7 @@ class MolecularDynamics:
                 self._guard()
             if row or frame or analyse:
                 self._observe(row, frame, analyse)
-            self._stop_for(reason)
+            self._stop_for(reason or self.reached)
             if step % STOP_EVERY == 0:
                 self._service()
 
@@ -249,8 +258,8 @@ class MolecularDynamics:
         system.atoms.velocities[:] = 0.0
         self._compute(True, True, True, self._watched())
         reason = self._look()
-        self._observe(row=True, frame=bool(self.values["trajectory"]["every"]), analyse=self.analysis is not None)
-        self._stop_for(reason)
+        self._observe(row=True, frame=bool(self.rates.trajectory), analyse=True)
+        self._stop_for(reason or self.reached)
 
     # ---- what is written --------------------------------------------------------------------------------------
 
@@ -282,42 +291,57 @@ class MolecularDynamics:
 
     def _observe(self, row, frame, analyse):
         system, timers = self.system, self.world.timers
-        labels = None
-        extra = self.no_analysis
-        if self.analysis and (analyse or (frame and self.values["trajectory"]["structure"])):
+        numbers, fields = {}, {}
+        if self.analysis and (analyse or (frame and self._frames_need_analysis())):
             with timers("analysis"):
-                extra, labels = self.analysis.measure(system)
+                numbers, fields = self.analysis.measure(system)
+            self._test(numbers)
         if row and self.step > self.last_row:
             self.last_row = self.step
-            extra = dict(extra)
+            values = self.scalars() | numbers
             for watch in self.watches:
-                extra |= watch.row()
-            values = self.scalars()
+                values |= watch.row()
             if not math.isfinite(values["potential_energy"]):
                 self._guard()
+            values |= dict(triggered=self.triggered is not None, stop=self.reached is not None)
             with timers("output"):
-                self.series.append(**values, **extra)
+                self.series.append(**{name: values.get(name, math.nan) for name in self.series.columns})
             if (
                 self.step % self.values["log"]["every"] == 0
                 or self.step == 0
                 or self.stage_step == self.steps[self.stage]
             ):
-                self._log_line(values, extra)
+                self._log_line(values)
                 for watch in self.watches:
                     watch.tell(self.step)
         if frame and self.trajectory:
             with timers("output"):
-                watched = {w.field: w.per_atom for w in self.watches if w.frames}
-                self.trajectory.append(self.step, self.time, system, labels, watched)
+                fields |= {w.field: w.per_atom for w in self.watches if w.frames}
+                self.trajectory.append(self.step, self.time, system, fields)
 
-    def _log_line(self, v, extra):
+    def _frames_need_analysis(self):
+        return bool(self.analysis.results) or self.values["trajectory"]["select"] is not None
+
+    def _test(self, numbers):
+        """Whether the run has come to what [trigger] or [stop] wait for. The numbers are the same on every rank."""
+        if self.trigger and self.triggered is None and (why := self.trigger.met(numbers, self.stage)):
+            self.triggered = self.step
+            self.rates = Rates.of(self.values, triggered=True)
+            self.world.log(f"step {self.step}: [trigger]: {why}; from here on {self.rates}")
+        if self.stop:
+            self.reached = self.stop.met(numbers, self.stage)
+            self.measured = {name: float(numbers[name]) for name in self.stop.limits}
+
+    def _log_line(self, v):
         text = (
             f"step {self.step:>9}  {self.time:10.4f} ps  T {v['temperature']:8.2f} K  E_pot {v['potential_energy'] / self.system.total:11.6f}"
             f"  conserved {v['conserved'] / self.system.total:11.6f} eV/atom  p {v['pressure'][:3].mean():8.4f} GPa"
             f"  ρ {v['density']:7.4f} g/cm³"
         )
-        if math.isfinite(extra.get("solid_fraction", math.nan)):
-            text += f"  solid {extra['solid_fraction']:.4f}"
+        if math.isfinite(v.get("solid_fraction", math.nan)):
+            text += f"  solid {v['solid_fraction']:.4f}"
+        if math.isfinite(v.get("largest_cluster", math.nan)):
+            text += f"  clusters {v['clusters']:.0f}, largest {v['largest_cluster']:.0f}"
         self.progress.line(text + f"  {v['atom_steps_per_second']:.3g} atom-steps/s", self.step)
 
     def _guard(self):
@@ -379,6 +403,8 @@ class MolecularDynamics:
                     integrator=integrator or None,
                     computed=[*map(bool, self.computed[:3]), *self.computed[3:]],
                     watches={watch.name: watch.state(self.step) for watch in self.watches},
+                    triggered=self.triggered,
+                    ended=self.measured if self.reached else None,
                 ),
                 potential=system.potential.hash,
             )
@@ -467,6 +493,13 @@ def resume(world, directory, walltime=None) -> int:
         if position["stage"] >= len(values["stage"]):
             world.log("this run is complete; nothing is left to do")
             return 0
+        stop = conditions(values, "stop")
+        if stop and position.get("ended") and (why := stop.met(position["ended"], position["stage"])):
+            world.log(
+                f"this run has ended, as [stop] asks: {why}; nothing is left to do. To go on: raise or remove that limit "
+                f"in {target.run_file}"
+            )
+            return 0
         potential = md_setup.load_potential(values, state["species"], world.log)
         if potential.hash != checkpoint.meta["potential"]:
             world.log.warning(f"the potential {values['potential']['file']} is not the one that the run started with")
@@ -493,6 +526,8 @@ def announce(world, values, system, directory):
     world.log(f"potential  {system.potential.describe()}")
     grid = " × ".join(map(str, system.bricks.grid))
     world.log(f"bricks     {grid}; skin {system.skin:g} Å; {system.style} neighbour lists")
+    if values["analysis"]["every"]:
+        world.log(f"analysis   {Observer(values['analysis'], system.atoms.species).describe()}")
     world.log("units      Å, eV, ps, K, amu, GPa")
 
 

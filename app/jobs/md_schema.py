@@ -1,7 +1,8 @@
 """The run file of a molecular-dynamics job: tables, keys, units, ranges."""
 
-from ostwald.app.analysis.structure import SOLID
+from ostwald.app.analysis.structure import METALS, METHODS, SOLID, TEMPLATES
 from ostwald.app.atoms.build import LATTICES
+from ostwald.app.jobs.observer import check_field
 from ostwald.app.runfile import Key, Table
 
 ENSEMBLES = ("nve", "nvt", "npt", "nph", "minimise")
@@ -274,6 +275,14 @@ SERIES = Table(
     doc="Scalars over time, in HDF5 and CSV.",
 )
 
+
+def _check_trajectory(v, error):
+    if v["sphere"] is not None and not v["sphere"][3] > 0:
+        raise error("sphere", f"the radius, its last number, must be above 0 Å, got {v['sphere'][3]:g}")
+    if v["sphere"] is not None and v["block"] is not None:
+        raise error("", "give sphere or block, not both")
+
+
 TRAJECTORY = Table(
     "trajectory",
     {
@@ -288,9 +297,22 @@ TRAJECTORY = Table(
         "extrapolation": Key("bool", False, doc="how far each atom is outside the training range"),
         "deviation": Key("bool", False, doc="force deviation of an ensemble per atom"),
         "group": Key("str", None, doc="only the atoms of this group"),
-        "compression": Key("int", 0, low=0, high=9, doc="gzip level; 0: none"),
+        "select": Key(
+            "str",
+            None,
+            choices=("solid", "largest"),
+            doc="in each frame only solid atoms, or those of the largest cluster",
+        ),
+        "sphere": Key("float*4", None, doc="in each frame only atoms in it: fractional centre (3), radius in Å"),
+        "block": Key(
+            "float*6", None, doc="in each frame only atoms in it: fractional x_lo, x_hi, y_lo, y_hi, z_lo, z_hi"
+        ),
+        "compression": Key(
+            "int", 0, low=0, high=9, doc="gzip level; 0: none, but 1 where the frames hold selected atoms"
+        ),
     },
     doc="H5MD trajectory.",
+    check=_check_trajectory,
 )
 
 CHECKPOINT = Table(
@@ -302,18 +324,78 @@ CHECKPOINT = Table(
     doc="Checkpoints are also written at the end, on SIGTERM and SIGUSR1, and before the wall-time limit.",
 )
 
+
+def _check_analysis(v, error):
+    if v["threshold"] is not None and METHODS[v["method"]].threshold is None and v["threshold"] != SOLID:
+        raise error("threshold", f"has no effect with method = '{v['method']}'")
+    if v["templates"] != list(METALS) and v["method"] != "ptm":
+        raise error("templates", f"has no effect with method = '{v['method']}'")
+    needs = {
+        "cluster_cutoff": ("clusters", v["clusters"]),
+        "smallest": ("clusters", v["clusters"]),
+    }
+    for name, (other, there) in needs.items():
+        if v[name] != ANALYSIS.keys[name].default and not there:
+            raise error(name, f"has no effect without {other} = true")
+    if "cluster" in v["fields"] and not v["clusters"]:
+        raise error("fields", "'cluster' needs clusters = true")
+    for name in v["fields"]:
+        try:
+            check_field(name)
+        except ValueError as problem:
+            raise error("fields", str(problem)) from None
+
+
 ANALYSIS = Table(
     "analysis",
     {
         "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
         "method": Key(
-            "str", "q6", choices=("q6", "cna"), doc="what decides that an atom is solid; cna misses hot crystals"
+            "str", "q6", choices=tuple(METHODS), doc="what decides that an atom is solid; cna misses hot crystals"
         ),
-        "threshold": Key(
-            "float", SOLID, low=0, high=1, doc="of q6: an atom with averaged bond order q̄₆ above this is solid"
-        ),
+        "threshold": Key("float", None, low=0, doc="of the method; default: its own"),
+        "templates": Key("str*", list(METALS), choices=TEMPLATES, doc="what ptm looks for"),
+        "fields": Key("str*", [], doc="numbers of each atom that the trajectory records, such as q4, q6, cluster"),
+        "clusters": Key("bool", False, doc="clusters of solid atoms: their number and the largest"),
+        "cluster_cutoff": Key("float", None, unit="Å", above=0, doc="solid atoms nearer than this are of one cluster"),
+        "smallest": Key("int", 20, low=1, doc="clusters of fewer atoms are neither counted nor followed"),
     },
-    doc="Solid fraction (averaged bond order q̄₆) and crystal structures (adaptive common-neighbour analysis) on the fly.",
+    doc="Structure of the atoms on the fly: solid fraction, crystal structures, clusters, nuclei.",
+    check=_check_analysis,
+)
+
+LIMITED = {
+    "largest_cluster": Key("int", None, low=1, doc="atoms of the largest cluster (needs [analysis] clusters)"),
+    "solid_fraction": Key("float", None, above=0, high=1, doc="fraction of solid atoms (needs [analysis])"),
+    "from": Key("str", None, doc="name of the stage from which on this is tested; default: the last"),
+}
+
+STOP = Table(
+    "stop",
+    LIMITED,
+    doc="The run ends, with a checkpoint and status 0, at the first analysis that finds one of these reached.",
+)
+
+
+def _check_trigger(v, error):
+    rates = ("series_every", "trajectory_every", "analysis_every")
+    limits = [name for name in ("largest_cluster", "solid_fraction") if v[name] is not None]
+    if not limits and any(value is not None for value in v.values()):
+        raise error("", "give largest_cluster or solid_fraction")
+    if limits and all(v[name] is None for name in rates):
+        raise error("", f"give at least one of {', '.join(rates)}")
+
+
+TRIGGER = Table(
+    "trigger",
+    {
+        **LIMITED,
+        "series_every": Key("int", None, low=1, doc="steps between rows of the time series from then on"),
+        "trajectory_every": Key("int", None, low=1, doc="steps between frames from then on"),
+        "analysis_every": Key("int", None, low=1, doc="steps between analyses from then on"),
+    },
+    doc="The first analysis that finds one of the limits reached switches to other output rates, once and for all.",
+    check=_check_trigger,
 )
 
 
@@ -368,6 +450,8 @@ TABLES = [
     TRAJECTORY,
     CHECKPOINT,
     ANALYSIS,
+    STOP,
+    TRIGGER,
     EXTRAPOLATION,
     DEVIATION,
     LOG,

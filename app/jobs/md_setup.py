@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from ostwald.app import dynamics, potentials
-from ostwald.app.analysis.structure import SolidFraction
 from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
 from ostwald.app.dynamics.barostat import CellModes
 from ostwald.app.jobs import watch
+from ostwald.app.jobs.conditions import conditions, stage_index
 from ostwald.app.potentials.hdnnp import n2p2
 from ostwald.app.runfile import RunFileError
 
@@ -265,33 +265,68 @@ def check_names(values):
     group = values["trajectory"]["group"]
     if group is not None and group not in names:
         raise RunFileError(f"[trajectory] group: no group '{group}'; known: {', '.join(sorted(names)) or 'none'}")
-    if values["trajectory"]["structure"] and not values["analysis"]["every"]:
-        raise RunFileError("[trajectory] structure: needs [analysis] every")
+    check_analysis(values)
 
 
-def mark_group(atoms, cell, group):
-    """Sets the group's bit on the atoms inside its region."""
+def check_analysis(values):
+    """What needs an analysis must have one; what nobody would see or do is a mistake of somebody."""
+    analysis, trajectory = values["analysis"], values["trajectory"]
+    frames = trajectory["every"] or values["trigger"]["trajectory_every"]
+    needs = {
+        "[trajectory] structure": trajectory["structure"],
+        "[trajectory] select": trajectory["select"],
+        "[stop] solid_fraction": values["stop"]["solid_fraction"],
+        "[trigger] solid_fraction": values["trigger"]["solid_fraction"],
+    }
+    clustered = {
+        "[trajectory] select: 'largest'": trajectory["select"] == "largest",
+        "[stop] largest_cluster:": values["stop"]["largest_cluster"],
+        "[trigger] largest_cluster:": values["trigger"]["largest_cluster"],
+    }
+    for name, asked in needs.items():
+        if asked and not analysis["every"]:
+            raise RunFileError(f"{name}: needs [analysis] every")
+    for name, asked in clustered.items():
+        if asked and not (analysis["every"] and analysis["clusters"]):
+            raise RunFileError(f"{name} needs [analysis] every and clusters = true")
+    if analysis["fields"] and not frames:
+        raise RunFileError("[analysis] fields: are recorded by the trajectory; give [trajectory] every")
+    for table in ("stop", "trigger"):
+        try:
+            stage_index(values, values[table]["from"], 0)
+        except RunFileError as error:
+            raise RunFileError(f"[{table}] from: {error}") from None
+        if values[table]["from"] and conditions(values, table) is None:
+            raise RunFileError(f"[{table}] from: has no effect without a limit")
+
+
+def inside_region(atoms, cell, region):
+    """(n,) bool: which atoms are in the sphere, block or cylinder, or of the species, that a table gives."""
     positions = atoms.positions[: atoms.n]
-    if group["sphere"] is not None:
-        centre = cell.cartesian(np.array(group["sphere"][:3]))
-        region = build.Sphere(group["sphere"][3], centre)
-        inside = region.contains(positions, cell.matrix, cell.origin, cell.periodic)
-    elif group["block"] is not None:
-        bounds = np.array(group["block"]).reshape(3, 2)
+    if region.get("sphere") is not None:
+        centre = cell.cartesian(np.array(region["sphere"][:3]))
+        sphere = build.Sphere(region["sphere"][3], centre)
+        return sphere.contains(positions, cell.matrix, cell.origin, cell.periodic)
+    if region.get("block") is not None:
+        bounds = np.array(region["block"]).reshape(3, 2)
         s = cell.fractional(positions) - bounds[:, 0]
         s = np.where(cell.periodic, s % 1.0, s)  # across periodic faces, as spheres and cylinders
         s[(s == 1.0) & cell.periodic] = 0.0  # what a tiny negative number becomes
-        inside = ((s >= 0.0) & (s < bounds[:, 1] - bounds[:, 0])).all(1)
-    elif group["cylinder"] is not None:
-        axis, u, v, radius = group["cylinder"]
+        return ((s >= 0.0) & (s < bounds[:, 1] - bounds[:, 0])).all(1)
+    if region.get("cylinder") is not None:
+        axis, u, v, radius = region["cylinder"]
         axis = int(axis)
         others = [k for k in range(3) if k != axis]
         s = cell.fractional(positions)[:, others] - (u, v)
         s -= np.where(cell.periodic[others], np.rint(s), 0.0)
-        inside = (np.square(s @ cell.matrix[others]).sum(1)) <= radius**2
-    else:
-        wanted = [atoms.species.index(s) for s in group["species"] if s in atoms.species]
-        inside = np.isin(atoms.types[: atoms.n], wanted)
+        return (np.square(s @ cell.matrix[others]).sum(1)) <= radius**2
+    wanted = [atoms.species.index(s) for s in region["species"] if s in atoms.species]
+    return np.isin(atoms.types[: atoms.n], wanted)
+
+
+def mark_group(atoms, cell, group):
+    """Sets the group's bit on the atoms inside its region."""
+    inside = inside_region(atoms, cell, group)
     if group["invert"]:
         inside = ~inside
     atoms.groups[inside] |= np.uint32(atoms.group_mask(group["name"]))
@@ -389,12 +424,3 @@ def make_integrator(system, stage, steps, seed, first):
         pressure = target(stage["pressure"])
     heat = dict(temperature=temperature, tau=tau, length=stage["chain"]) if ensemble == "npt" else {}
     return dynamics.MTK(dt, pressure, stage["barostat_time"], modes=cell_modes(stage), **heat)
-
-
-# ---- analysis --------------------------------------------------------------------------------------------
-
-
-def make_analysis(values):
-    """What [analysis] asks for, or None."""
-    table = values["analysis"]
-    return SolidFraction(table["method"], table["threshold"]) if table["every"] else None

@@ -9,6 +9,8 @@ from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
+from ostwald.app.jobs.md_schema import ANALYSIS
+from ostwald.app.jobs.observer import Observer
 from ostwald.app.potentials.base import Potential
 
 pytestmark = pytest.mark.mpi
@@ -45,12 +47,20 @@ def by_id(system, values):
     return np.concatenate(system.world.allgather(np.asarray(values)))[np.argsort(ids)]
 
 
-def test_solid_fraction_as_columns(world):
+def test_the_analysis_of_a_job_as_columns(world):
     system = make(world, 6.0)
     for method in structure.METHODS:
-        analysis = structure.SolidFraction(method)
-        numbers, labels = analysis.measure(system)
+        table = {name: key.default for name, key in ANALYSIS.keys.items()}
+        analysis = Observer({**table, "method": method, "clusters": True}, system.atoms.species)
+        numbers, fields = analysis.measure(system)
+        labels = fields["structure"]
         assert list(numbers) == list(analysis.columns) and len(labels) == system.atoms.n
+        sizes = np.unique(by_id(system, fields["cluster"]), return_counts=True)
+        assert (
+            numbers["largest_cluster"]
+            == sizes[1][sizes[0] >= 0].max(initial=0)
+            == by_id(system, fields["largest"]).sum()
+        )
         all_labels = by_id(system, labels)
         for name in structure.labels_of(method):
             assert numbers[f"{name}_fraction"] == (all_labels == structure.LABELS.index(name)).mean()

@@ -1,0 +1,100 @@
+"""What a molecular-dynamics job finds out about its atoms on the way: structure, clusters of solid atoms, their nuclei."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ostwald.app.analysis import structure
+from ostwald.app.analysis.clusters import FIRST_SHELL, find_clusters
+from ostwald.io.h5md import Result
+
+MEANS = ("q4", "q6", "rmsd", "bonds")
+"""Numbers of each atom whose mean over all atoms is a column of the time series where they are known."""
+
+
+def check_field(name):
+    """ValueError's sentence where [analysis] fields names what no analysis gives."""
+    known = ("structure", "solid", "cluster", "distance", "orientation", "ordering", *structure.FIELDS)
+    bond_order = re.fullmatch(r"(local_)?[qw](\d+)", name)
+    if name not in known and not (bond_order and 0 < int(bond_order[2]) <= 12):
+        raise ValueError(f"no number of an atom is named {name!r}; known: {', '.join(dict.fromkeys(known))}, q6, w6 …")
+
+
+class Observer:
+    """[analysis] as numbers for the time series and as fields, numbers of each atom, for the trajectory.
+
+    table: that table. species: of the system. labels: the trajectory records those, too.
+    columns: unit of each number. results: name -> Result of each field that the trajectory records.
+    """
+
+    def __init__(self, table, species, labels=False):
+        self.table, self.method, self.templates = table, table["method"], tuple(table["templates"])
+        self.threshold = structure.threshold_of(self.method, table["threshold"])
+        self.recorded = tuple(dict.fromkeys((*(("structure",) if labels else ()), *table["fields"])))
+        own = structure.METHODS[self.method].fields
+        self.fields = tuple(n for n in self.recorded if n not in ("structure", "solid", "cluster") and n not in own)
+        self.means = tuple(name for name in MEANS if name in (*own, *self.fields))
+        self.columns = {"solid_fraction": "1"}
+        self.columns |= {f"{name}_fraction": "1" for name in structure.labels_of(self.method, self.templates)}
+        self.orderings = {}  # column -> place in ORDERINGS
+        if "ordering" in (*own, *self.fields) and len(species) > 1:
+            self.orderings = {
+                f"{name.replace(' ', '_')}_fraction": k for k, name in enumerate(structure.ORDERINGS) if k
+            }
+        self.columns |= dict.fromkeys(self.orderings, "1")
+        self.columns |= {f"mean_{name}": "1" for name in self.means}
+        if table["clusters"]:
+            self.columns |= {"largest_cluster": "1", "clusters": "1"}
+        self.results = {name: _result(name) for name in self.recorded}
+
+    def describe(self) -> str:
+        """Algorithms and parameters, for the log and the files."""
+        text = structure.describe(self.method, self.threshold, self.templates)
+        if self.table["clusters"]:
+            cutoff = self.table["cluster_cutoff"]
+            within = f"{cutoff:g} Å" if cutoff else f"{FIRST_SHELL:.4g} (volume of an atom)^(1/3)"
+            text += f"; clusters: solid atoms within {within}, counted from {self.table['smallest']} atoms on"
+        return text
+
+    def measure(self, system):
+        """(name -> number, name -> (n, …) of this rank's atoms). Collective; the atoms are left as they are."""
+        found = structure.structure(system, self.method, self.threshold, self.fields, self.templates)
+        numbers = {f"{name}_fraction": x for name, x in found.fractions.items()}
+        numbers["solid_fraction"] = found.solid_fraction
+        numbers |= self._means(system, found.fields)
+        fields = {**found.fields, "structure": found.labels, "solid": found.solid}
+        if self.table["clusters"]:
+            clusters = find_clusters(
+                system,
+                found.solid,
+                labels=found.labels,
+                cutoff=self.table["cluster_cutoff"],
+                smallest=self.table["smallest"],
+            )
+            numbers |= {"largest_cluster": clusters.largest, "clusters": len(clusters.table)}
+            fields["cluster"] = clusters.ids
+            fields["largest"] = clusters.ids == (clusters.table["id"][0] if len(clusters.table) else -2)
+        return {name: numbers[name] for name in self.columns}, fields
+
+    def _means(self, system, fields):
+        """Means over all atoms of which there is a number, and fractions of the orderings."""
+        mine = []
+        for name in self.means:
+            known = np.isfinite(fields[name])
+            mine += [fields[name][known].sum(dtype=float), np.count_nonzero(known)]
+        if self.orderings:
+            mine += np.bincount(fields["ordering"], minlength=len(structure.ORDERINGS)).tolist()
+        if not mine:
+            return {}
+        whole = system.world.allreduce(np.array(mine, float))
+        counts = whole[2 * len(self.means) :]
+        numbers = {f"mean_{n}": float(a / max(b, 1)) for n, a, b in zip(self.means, whole[::2], whole[1::2])}
+        return numbers | {column: float(counts[k]) / system.total for column, k in self.orderings.items()}
+
+
+def _result(name) -> Result:
+    shapes = {"orientation": (4,)}
+    dtypes = {"structure": "int8", "solid": "int8", "ordering": "int8", "bonds": "int32", "cluster": "int64"}
+    return Result(shapes.get(name, ()), None, dtypes.get(name, "float"))
