@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     bench = commands.add_parser("bench", help="measure the speed of this machine and build")
-    bench.add_argument("what", choices=["md", "hdnnp"], help="what to measure")
+    bench.add_argument("what", choices=["md", "hdnnp", "analysis"], help="what to measure")
     bench.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
     bench.add_argument("--atoms", type=positive, default=32000, help="about this many atoms (default 32000)")
     bench.add_argument("--steps", type=positive, default=100, help="timed steps of one repeat (default 100)")

@@ -67,13 +67,17 @@ struct Hull {
     double x[2 * MOST], y[2 * MOST], z[2 * MOST];  // outward normals of facets, of any length
     int degree[MOST];          // facets at a point
     int facets;
-    bool wrap(const Points& p, int n, int blocks, int most);
+    template <int BLOCKS> bool wrap(const Points& p, int n);
 };
 
-// The hull of the first n points; those from n on must lie at the origin, and are not allowed on the hull, which is the
-// test whether the origin is inside. `blocks` of 8 points are searched. Fails also with more than `most` facets.
-bool Hull::wrap(const Points& given, int n, int blocks, int most) {
+// The hull of the first n of 8 BLOCKS points; those from n on must lie at the origin, and are not allowed on the hull, which
+// is the test whether the origin is inside.
+template <int BLOCKS>
+bool Hull::wrap(const Points& given, int n) {
+    constexpr int parts = 8 * BLOCKS / W;
+    const int most = 2 * n - 4;
     Points p;
+    Lanes px[parts], py_[parts], pz[parts];
     double size = 0;
     int farthest = 0;
     for (int k = 0; k < n; ++k) {
@@ -81,11 +85,12 @@ bool Hull::wrap(const Points& given, int n, int blocks, int most) {
         if (r2 > size) size = r2, farthest = k;
     }
     size = std::sqrt(size);
-    const int lanes_used = 8 * blocks;
-    for (int k = 0; k < lanes_used; k += W) {
-        store(p.x + k, load(given.x + k) + size * load(jitter.x + k));
-        store(p.y + k, load(given.y + k) + size * load(jitter.y + k));
-        store(p.z + k, load(given.z + k) + size * load(jitter.z + k));
+#pragma GCC unroll 12
+    for (int part = 0; part < parts; ++part) {
+        const int k = W * part;
+        store(p.x + k, px[part] = load(given.x + k) + size * load(jitter.x + k));
+        store(p.y + k, py_[part] = load(given.y + k) + size * load(jitter.y + k));
+        store(p.z + k, pz[part] = load(given.z + k) + size * load(jitter.z + k));
     }
     std::memset(third, -1, sizeof third[0] * n);
     std::memset(degree, 0, sizeof(int) * n);
@@ -100,13 +105,13 @@ bool Hull::wrap(const Points& given, int n, int blocks, int most) {
         const double u0 = dot(normal, origin), v0 = dot(away, origin);
         const double floor = 1e-200;
         Lanes best = splat(-1e300);
-        for (int k = 0; k < lanes_used; k += W) {
-            const Lanes x = load(p.x + k), y = load(p.y + k), z = load(p.z + k);
-            const Lanes depth = u0 - (normal[0] * x + normal[1] * y + normal[2] * z);
-            const Lanes along = (away[0] * x + away[1] * y + away[2] * z) - v0;
+#pragma GCC unroll 12
+        for (int part = 0; part < parts; ++part) {
+            const Lanes depth = u0 - normal[0] * px[part] - normal[1] * py_[part] - normal[2] * pz[part];
+            const Lanes along = away[0] * px[part] + away[1] * py_[part] + away[2] * pz[part] - v0;
             Lanes ratio = along / maximum(depth, splat(floor));
-            ratio = (Lanes)((((ivec<double>)ratio) & ~int64_t(31)) | (lane + k));
-            best = maximum(best, select(bits_t(excluded >> k), splat(-1e300), ratio));
+            ratio = (Lanes)((((ivec<double>)ratio) & ~int64_t(31)) | (lane + W * part));
+            best = maximum(best, select(bits_t(excluded >> (W * part)) & all_lanes<double>, splat(-1e300), ratio));
         }
         double top = best[0];
 #if defined(OSTWALD_AVX512)
@@ -132,7 +137,7 @@ bool Hull::wrap(const Points& given, int n, int blocks, int most) {
         int8_t facet;
     };
     Open open[2 * MOST * 3];
-    int waiting = 0;
+    int waiting = 0;  // first in, first out: the next edges do not wait for the point just sought
     const auto add = [&](int a, int b, int c) __attribute__((always_inline)) {
         if (c >= n || facets >= most || third[b][c] >= 0 || third[c][a] >= 0) return false;
         const Four normal = cross(p.at(b) - p.at(a), p.at(c) - p.at(a));
@@ -149,8 +154,8 @@ bool Hull::wrap(const Points& given, int n, int blocks, int most) {
     const int c0 = turn(a0, p.at(b0) - start, tilted, 1u << a0 | 1u << b0);
     if (!add(a0, b0, c0)) return false;
     if (third[b0][a0] < 0) open[waiting++] = {int8_t(b0), int8_t(a0), int8_t(c0), 0};
-    while (waiting) {
-        const Open e = open[--waiting];
+    for (int next = 0; next < waiting; ++next) {
+        const Open e = open[next];
         if (third[e.a][e.b] >= 0) continue;
         const int c = turn(e.a, p.at(e.b) - p.at(e.a), Four{x[e.facet], y[e.facet], z[e.facet], 0.0},
                            1u << e.a | 1u << e.b | 1u << e.d);
@@ -182,7 +187,7 @@ bool by_solid_angle(const Points& near, int n, Hull& hull, int* order) {
     const double wall = 1 / (20 * std::sqrt(largest));
     dual.set(18, wall, 0, 0), dual.set(19, -wall, 0, 0), dual.set(20, 0, wall, 0);
     dual.set(21, 0, -wall, 0), dual.set(22, 0, 0, wall), dual.set(23, 0, 0, -wall);
-    if (!hull.wrap(dual, MOST, 3, 2 * MOST - 4)) return false;
+    if (!hull.wrap<3>(dual, MOST)) return false;
 
     // A facet's normal points to a corner of the cell.
     for (int f = 0; f < hull.facets; f += W) {
@@ -813,12 +818,11 @@ void match(const py::array& positions, const py::array& types, int64_t nlocal, d
         Points shell;
         const auto attempt = [&](const Graphs& graphs, unsigned wanted) {
             if (!(which & wanted) || n < graphs.n) return;
-            const int blocks = (graphs.n + 8) / 8;
-            for (int k = 0; k < 8 * blocks; ++k) {
+            for (int k = 0; k < 16; ++k) {
                 const bool there = k < graphs.n;
                 shell.set(k, there ? s.shell.x[k] : 0, there ? s.shell.y[k] : 0, there ? s.shell.z[k] : 0);
             }
-            if (!s.hull.wrap(shell, graphs.n, blocks, 2 * graphs.n - 4)) return;
+            if (!(graphs.n < 8 ? s.hull.wrap<1>(shell, graphs.n) : s.hull.wrap<2>(shell, graphs.n))) return;
             if (const Graphs::Entry* entry = graphs.find(s.hull, met)) fit(all, graphs, *entry, met, shell, nullptr, which, best);
         };
         attempt(all.six, 1u << SC);
@@ -895,7 +899,7 @@ void match_diamond(const py::array& neighbours, const py::array& rows, const py:
                     ++total;
                 }
             if (total < 12) continue;
-            if (!hull.wrap(outer, 12, 2, 20)) continue;
+            if (!hull.wrap<2>(outer, 12)) continue;
             int8_t met[MOST];
             const Graphs::Entry* entry = all.diamonds.find(hull, met);
             if (!entry || !beneath(hull, outer, inner)) continue;

@@ -1,5 +1,6 @@
 """The command line: what is refused before it starts, and what info, convert and report say."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,25 @@ def test_bench_looks_for_the_folder_first(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ostwald.app.jobs.bench_md.make_system", measured)
     assert main(["bench", "md", "--json", str(tmp_path / "absent" / "x.json")]) == 1
     assert f"there is no folder {tmp_path / 'absent'}" in capsys.readouterr().err
+
+
+def test_bench_of_analysis(tmp_path, capsys):
+    target = tmp_path / "analysis.json"
+    cases = ["cna", "ptm", "q6-averaged", "q4-q6-w4-w6", "bonds"]
+    chosen = [f"--case={name}" for name in cases]
+    assert main(["bench", "analysis", "--atoms=1000", "--repeat=2", f"--json={target}", *chosen]) == 0
+    table = capsys.readouterr().out
+    assert "864 atoms, 2 repeats" in table
+    rows = {row["case"]: row for row in json.loads(target.read_text())["results"]}
+    assert list(rows) == cases and all(0 < row["us_min"] <= row["us_median"] for row in rows.values())
+    for name in (*cases[:3], "bonds"):  # measured where the peer is installed, else quoted, and marked so
+        row = rows[name]
+        assert row["ratio"] == pytest.approx(row["peer_us_min"] / row["us_min"])
+        assert row["measured"] or "quoted" in table
+    if rows["ptm"]["measured"]:
+        assert rows["ptm"]["difference"] == rows["cna"]["difference"] == "0 labels differ"
+    assert main(["bench", "analysis", "--case=cnaa"]) == 1
+    assert "no case 'cnaa'" in capsys.readouterr().err
 
 
 def test_info_of_a_run_file(tmp_path):

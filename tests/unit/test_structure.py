@@ -181,6 +181,27 @@ def test_third_order_invariants_against_sympy(melts):
             assert found[l][atom] == pytest.approx(w.real, abs=1e-12)
 
 
+def test_bond_order_is_freuds(melts):
+    freud = pytest.importorskip("freud", reason="the comparison needs freud")
+    twelve = {"num_neighbors": 12, "exclude_ii": True}
+    for _, positions, matrix in melts:
+        nb = with_images(positions, matrix, 2.5)
+        box = freud.box.Box.from_matrix(matrix.T)
+        system = (box, box.wrap(nb.positions[: nb.nlocal] - matrix.sum(axis=0) / 2))
+        for averaged in (False, True):
+            prefix = "" if averaged else "local_"
+            found = structure.order_parameters(nb, 2.5, [prefix + name for name in ("q4", "q6", "w4", "w6")])
+            for l in (4, 6):
+                for third in (False, True):
+                    options = dict(average=averaged, wl=third, wl_normalize=third)
+                    theirs = freud.order.Steinhardt(l=l, **options).compute(system, neighbors=twelve).particle_order
+                    mine = found[f"{prefix}{'w' if third else 'q'}{l}"]
+                    # a tie for the twelfth place may be decided either way in single precision
+                    assert (np.abs(mine - theirs) > 2e-4).mean() < 1e-3
+        theirs = freud.order.SolidLiquid(l=6, q_threshold=0.7, solid_threshold=7).compute(system, neighbors=twelve)
+        assert (structure.solid_bonds(nb, 2.5) != theirs.num_connections).mean() < 1e-3
+
+
 def test_order_parameters_are_those_asked_one_by_one(melts):
     _, positions, matrix = melts[1]
     nb = with_images(positions, matrix, 2.5)
