@@ -76,7 +76,7 @@ def _run_directory(path: Path) -> str:
         )
     for found in list_checkpoints(path / "checkpoints", verify=True):
         lines.append("  " + _checkpoint_line(found))
-    for name in ("series.h5", "trajectory.h5"):
+    for name in ("series.h5", "trajectory.h5", "nuclei.h5"):
         if (path / name).exists():
             lines.append("  " + _hdf5(path / name).replace(str(path) + "/", ""))
     return "\n".join(lines)
@@ -84,15 +84,18 @@ def _run_directory(path: Path) -> str:
 
 def _hdf5(path: Path) -> str:
     from ostwald.io.h5md import trajectory_info
+    from ostwald.io.nuclei import nuclei_info
     from ostwald.io.timeseries import series_info
 
     if path.name.startswith("checkpoint-"):
         return _checkpoint_line(checkpoint_info(path, verify=True))
-    for describe_file in (trajectory_info, series_info):
+    for describe_file in (trajectory_info, series_info, nuclei_info):
         text = describe_file(path)
         if text:
             return f"{path}: {text}"
-    raise ValueError(f"{path}: an HDF5 file, but neither a trajectory, a time series nor a checkpoint of Ostwald")
+    raise ValueError(
+        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei nor a checkpoint of Ostwald"
+    )
 
 
 def _potential_or_structure(path: Path) -> str:

@@ -213,10 +213,10 @@ class GrowingFile:
             offsets.append(chunk.address)
         return offsets
 
-    def commit(self, names) -> None:
+    def commit(self, names, count: int = 1) -> None:
         """The planned rows of these datasets come into existence, in this order. The last is the main dataset.
 
-        OSError where it fails: then call abandon().
+        count: rows of each, all of them in the planned chunks. OSError where it fails: then call abandon().
         """
         for name in names:
             self._insert(self.datasets[name])
@@ -235,7 +235,21 @@ class GrowingFile:
             node.fresh = False
         for name in names:
             dataset = self.datasets[name]
-            self._set_length(dataset, dataset.length + 1)
+            self._set_length(dataset, dataset.length + count)
+
+    def extend(self, name: str, rows) -> None:
+        """Writes and commits rows (k,) of a dataset with one axis and no filter, those of one chunk at a time.
+
+        OSError where it fails: then call abandon().
+        """
+        dataset = self.datasets[name]
+        while len(rows):
+            (place,) = self.plan(name)
+            at = dataset.length % dataset.frames
+            part = rows[: dataset.frames - at]
+            self.file.write(place + at * dataset.dtype.itemsize, part.tobytes())
+            self.commit([name], len(part))
+            rows = rows[len(part) :]
 
     def truncate(self, lengths: dict) -> None:
         """Removes rows from the ends of datasets, in the order given: the main dataset first."""

@@ -33,8 +33,8 @@ class Clusters:
         centre (3,): of mass, Å, in the cell; gyration (6,): Σ m d⊗d / Σ m about it, Å², xx yy zz yz xz xy; radius: of
         gyration, Å; asphericity: λ₁ - (λ₂ + λ₃)/2 of its eigenvalues, Å²; anisotropy: relative shape anisotropy κ², 0 of a
         ball to 1 of a rod (Theodorou, Suter, Macromolecules 18, 1206 (1985)). These are NaN in one that spans.
-        orientation (4,), spread, where orientations were given: mean quaternion and root mean square angle from it, °,
-        of the atoms of the commonest crystal label; ordering (kinds,) where that was given: atoms of each kind.
+        orientation (4,), spread, where orientations were given: mean quaternion w, x, y, z (as `match_templates` reduces
+        it) and root mean square angle from it, °, of the atoms of the commonest crystal label, NaN without one; ordering (kinds,) where that was given: atoms of each kind.
     sizes, numbers: the cluster-size distribution: sizes that occur, and how many clusters have them, of any size.
     cutoff: Å, None where bonds were the nearest neighbours.
     """
@@ -300,10 +300,21 @@ _HEXAGONAL = np.array([name in ("hcp", "hexagonal_diamond") for name in LABELS])
 _CRYSTALLINE = np.array([name not in ("other", "crystal", "ico") for name in LABELS])
 
 
+def _least_turned(q, hexagonal):
+    """Of the equivalents of each orientation that of the least angle, w >= 0."""
+    result = np.empty_like(q)
+    for kind, turns in _TURNS.items():
+        all_of = np.einsum("gab,kb->kga", turns, q[hexagonal == kind])
+        best = np.argmax(np.abs(all_of[:, :, 0]), axis=1)
+        result[hexagonal == kind] = np.take_along_axis(all_of, best[:, None, None], axis=1)[:, 0]
+    return result * np.where(result[:, :1] < 0, -1.0, 1.0)
+
+
 def _orient(world, table, row_of, orientations, labels, of, place, ids):
     """Fills in mean orientation and spread. The mean is the largest eigenvector of Σ q⊗q (Markley et al., J. Guidance 30,
     1193 (2007)), every q replaced by its equivalent nearest to that of the cluster's first atom; λ = ⟨cos²(θ/2)⟩ of it."""
-    chosen = np.argmax(np.where(_CRYSTALLINE, table["composition"], 0), axis=1).astype(np.int8)
+    counts = np.where(_CRYSTALLINE, table["composition"], 0)
+    chosen = np.where(counts.any(axis=1), counts.argmax(axis=1), -1).astype(np.int8)  # -1: no atom's label
     first = _clusters.first_of_kind(orientations, labels, ids, of, place, chosen[row_of])
     has = first >= 0
     shares = world.allgather((row_of[has], ids[first[has]], orientations[first[has]]))
@@ -331,7 +342,5 @@ def _orient(world, table, row_of, orientations, labels, of, place, ids):
         matrices = np.empty((int(some.sum()), 4, 4))
         matrices[:, a, b] = matrices[:, b, a] = sums[some, 1:] / sums[some, :1]
         values, vectors = np.linalg.eigh(matrices)
-        q = vectors[:, :, -1]
-        q *= np.where(q[:, :1] < 0, -1.0, 1.0)
-        table["orientation"][some] = q
+        table["orientation"][some] = _least_turned(vectors[:, :, -1], hexagonal[some])
         table["spread"][some] = np.degrees(2 * np.arccos(np.sqrt(np.clip(values[:, -1], 0.0, 1.0))))

@@ -388,7 +388,7 @@ class MolecularDynamics:
                 self.trajectory.file.sync()
             arrays, meta = system.checkpoint()
             # a resumed minimisation starts from here: the vectors of its method are not kept
-            arrays = {name: array for name, array in arrays.items() if not name.startswith("extra:")}
+            arrays = {name: array for name, array in arrays.items() if not name.startswith("extra:minimise.")}
             integrator = {}
             if self.integrator is not None and self.stage < len(self.steps):
                 integrator = {k: np.asarray(v).tolist() for k, v in self.integrator.state().items()}

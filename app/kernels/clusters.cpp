@@ -502,6 +502,9 @@ Array<int64_t> tally(const py::array& kind, int kinds, const py::array& fragment
     return out;
 }
 
+// Whether there is an orientation: neither zero nor NaN.
+bool oriented(const double* q) { return q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3] > 0.5; }
+
 // (w,) int64: of each wanted fragment the local row of smallest id that is of its kind[w] and has an orientation, or -1.
 Array<int64_t> first_of_kind(const py::array& orientations, const py::array& kind, const py::array& ids, const py::array& fragments,
                              const py::array& place, const py::array& chosen) {
@@ -521,7 +524,7 @@ Array<int64_t> first_of_kind(const py::array& orientations, const py::array& kin
         if (of < 0) continue;
         const int64_t row = of < where.shape(0) ? where.data()[of] : wanted;
         if (row >= wanted) wrong("a fragment or place lies outside of its range");
-        if (row < 0 || of_kind.data()[i] != want.data()[row] || !(q.data()[4 * i] == q.data()[4 * i])) continue;
+        if (row < 0 || of_kind.data()[i] != want.data()[row] || !oriented(q.data() + 4 * i)) continue;
         if (o[row] < 0 || id.data()[i] < id.data()[o[row]]) o[row] = i;
     }
     return out;
@@ -558,7 +561,7 @@ Array<double> orientation_sums(const py::array& orientations, const py::array& k
         const int64_t row = of < where.shape(0) ? where.data()[of] : wanted;
         if (row >= wanted) wrong("a fragment or place lies outside of its range");
         const double* p = q.data() + 4 * i;
-        if (row < 0 || of_kind.data()[i] != want.data()[row] || !(p[0] == p[0])) continue;
+        if (row < 0 || of_kind.data()[i] != want.data()[row] || !oriented(p)) continue;
         double best = -1;
         int64_t which = 0;
         for (int64_t g = 0; g < group; ++g) {
@@ -576,6 +579,36 @@ Array<double> orientation_sums(const py::array& orientations, const py::array& k
             for (int b = a; b < 4; ++b) sum[k++] += r[a] * r[b];
     }
     return out;
+}
+
+// --- what two labellings share ----------------------------------------------------------------------------------------
+
+// (a (p,), b (p,), number (p,)): how many rows have before = a > 0 and now = b, every pair that occurs, sorted.
+py::tuple overlaps(const py::array& before, const py::array& now) {
+    const auto was = checked<int32_t>(before, "before (n,) int32", -1);
+    const int64_t n = was.shape(0);
+    const auto is = checked<int64_t>(now, "now (n,) int64", n);
+    typedef std::pair<int32_t, int64_t> Pair;
+    struct Hash {
+        size_t operator()(const Pair& p) const { return std::hash<uint64_t>()(uint64_t(p.second) * 0x9E3779B97F4A7C15u ^ uint32_t(p.first)); }
+    };
+    std::unordered_map<Pair, int64_t, Hash> counts;
+    Pair last{0, 0};
+    int64_t* counter = nullptr;
+    for (int64_t i = 0; i < n; ++i) {
+        const int32_t a = was.data()[i];
+        if (a <= 0) continue;
+        const Pair pair{a, is.data()[i]};
+        if (!counter || pair != last) counter = &counts[pair], last = pair;
+        ++*counter;
+    }
+    std::vector<std::pair<Pair, int64_t>> sorted(counts.begin(), counts.end());
+    std::sort(sorted.begin(), sorted.end());
+    Array<int32_t> a(sorted.size());
+    Array<int64_t> b(sorted.size()), number(sorted.size());
+    for (size_t k = 0; k < sorted.size(); ++k)
+        a.mutable_data()[k] = sorted[k].first.first, b.mutable_data()[k] = sorted[k].first.second, number.mutable_data()[k] = sorted[k].second;
+    return py::make_tuple(a, b, number);
 }
 
 }  // namespace
@@ -603,4 +636,5 @@ PYBIND11_MODULE(_clusters, m) {
           "(w,) int64: row of smallest id of the chosen kind in each wanted fragment, or -1.");
     m.def("orientation_sums", &orientation_sums, "orientations"_a, "kind"_a, "fragments"_a, "place"_a, "chosen"_a, "reference"_a, "turns"_a,
           "(w, 11): number and sum of outer products of the orientations of the chosen kind, reduced by symmetry.");
+    m.def("overlaps", &overlaps, "before"_a, "now"_a, "(a, b, number): rows of each pair of labels with before > 0.");
 }
