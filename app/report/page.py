@@ -174,6 +174,10 @@ def page(run: Run) -> str:
     ]
     if run.frames:
         body.append(pictures(run))
+    if (run.path / "nuclei.h5").exists():
+        from ostwald.app.report.nuclei import nuclei
+
+        body.append(nuclei(run))
     plots = figures(run)
     if plots:
         staged = len(run.stages) > 1

@@ -355,6 +355,51 @@ def test_page_of_a_run_that_was_killed(tmp_path):
     Page(report.page(run_of(tmp_path, series=one)))
 
 
+def nuclei_file(path, world):
+    """Embryos of up to 8, 20 and 30 atoms that dissolve, nucleus 4 that grows from 40 on, and 5 that merges into it."""
+    from ostwald.app.analysis.nuclei import BIRTH, DISSOLVE, EVENT, MERGE
+    from ostwald.io.nuclei import NucleiFile
+
+    kinds = [("step", "i8"), ("time", "f8"), ("number", "i8"), ("size", "i8"), ("radius", "f8")]
+    dtype = np.dtype([*kinds, ("composition", "i8", (len(structure.LABELS),))])
+    lives = {
+        1: (0, [5, 8, 3]),
+        2: (2, [12, 20, 11]),
+        3: (3, [10, 30, 25, 9]),
+        4: (5, [25, 40, 80, 160, 320]),
+        5: (6, [12, 13]),
+    }
+    ends = {1: (DISSOLVE, 0, 4), 2: (DISSOLVE, 0, 6), 3: (DISSOLVE, 0, 8), 5: (MERGE, 4, 8)}
+    rows = [
+        (100 * (begin + k), 0.2 * (begin + k), nucleus, size, np.sqrt(size), [0, size - 2, 2, 0, 0, 0, 0, 0, 0])
+        for nucleus, (begin, sizes) in lives.items()
+        for k, size in enumerate(sizes)
+    ]
+    events = [(100 * b, 0.2 * b, BIRTH, k, 0, s[0], s[0], 0.2 * b) for k, (b, s) in lives.items()]
+    for k, (kind, other, at) in ends.items():
+        sizes = lives[k][1]
+        events.append((100 * at, 0.2 * at, kind, k, other, sizes[-1], max(sizes), 0.2 * (at - 1)))
+    rows, events = np.sort(np.array(rows, dtype), order="step"), np.sort(np.array(events, EVENT), order="step")
+    with NucleiFile.create(path, world, dtype, EVENT) as file:
+        file.append(rows, events)
+
+
+def test_nuclei_of_a_run(tmp_path, world):
+    nuclei_file(tmp_path / "nuclei.h5", world)
+    text = report.page(run_of(tmp_path))
+    page = Page(text)
+    shown = " ".join(page.text)
+    assert len(page.ids) == len(set(page.ids)) and not re.search(r"\b(nan|inf)\b", shown)
+    assert "5 nuclei: 3 dissolved, 1 merged into another, 0 split off." in shown
+    assert "The largest that fell back had 30 atoms; the smallest from which one grew for good, 40." in shown
+    table = text[text.index("<h3>The largest</h3>") :]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)][1:6]
+    assert [row[0] for row in cells] == ["4", "3", "2", "5", "1"]  # by the largest size
+    assert cells[0] == ["4", "1.000", "1.800", "320", "17.9", "99 % fcc, 1 % hcp, stacking fault", "lives"]
+    assert cells[3][-1] == "merged into 4" and cells[4][-1] == "dissolved"
+    assert "Nuclei" not in " ".join(Page(report.page(run_of(tmp_path / "without"))).text)
+
+
 def test_directory_without_a_run(tmp_path):
     with pytest.raises(report.ReportError, match="not a run directory"):
         report.write_report(tmp_path)
