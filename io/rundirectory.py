@@ -5,6 +5,7 @@ provenance.json   how the run was made (one entry a start)
 log.txt           what was printed
 series.h5, .csv   scalars over time
 trajectory.h5     H5MD
+nuclei.h5         nuclei over time
 checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 timing.json       where the time went
@@ -41,6 +42,7 @@ class RunDirectory:
         self.series_file = self.path / "series.h5"
         self.series_csv = self.path / "series.csv"
         self.trajectory_file = self.path / "trajectory.h5"
+        self.nuclei_file = self.path / "nuclei.h5"
         self.checkpoints = self.path / "checkpoints"
         self.timing_file = self.path / "timing.json"
         self.report_file = self.path / "report.html"
@@ -151,7 +153,7 @@ class RunDirectory:
 
     def _files(self) -> list[Path]:
         mine = [self.run_file, self.provenance_file, self.log_file, self.series_file, self.series_csv]
-        mine += [self.trajectory_file, self.timing_file, self.report_file]
+        mine += [self.trajectory_file, self.nuclei_file, self.timing_file, self.report_file]
         mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
         return mine + [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ostwald.app.analysis.structure import LABELS, neighbours, surroundings
+from ostwald.app.analysis.structure import LABELS, ORDERINGS, neighbours, surroundings
 from ostwald.app.kernels import _clusters
 
 FIRST_SHELL = (1 + np.sqrt(2)) / 2 * 2 ** (1 / 6)
@@ -34,7 +34,7 @@ class Clusters:
         gyration, Å; asphericity: λ₁ - (λ₂ + λ₃)/2 of its eigenvalues, Å²; anisotropy: relative shape anisotropy κ², 0 of a
         ball to 1 of a rod (Theodorou, Suter, Macromolecules 18, 1206 (1985)). These are NaN in one that spans.
         orientation (4,), spread, where orientations were given: mean quaternion w, x, y, z (as `match_templates` reduces
-        it) and root mean square angle from it, °, of the atoms of the commonest crystal label, NaN without one; ordering (kinds,) where that was given: atoms of each kind.
+        it) and root mean square angle from it, °, of the atoms of the commonest crystal label, NaN without one; ordering (orderings,) where that was given: atoms of each of `structure.ORDERINGS`.
     sizes, numbers: the cluster-size distribution: sizes that occur, and how many clusters have them, of any size.
     cutoff: Å, None where bonds were the nearest neighbours.
     """
@@ -120,8 +120,7 @@ def find_clusters(
     ]
     if ordering is not None:
         ordering = np.ascontiguousarray(ordering, np.int8)
-        kinds = int(world.allreduce(int(ordering.max(initial=0)), "max")) + 1
-        tallies.append(_clusters.tally(ordering, kinds, of, place, wanted))
+        tallies.append(_clusters.tally(ordering, len(ORDERINGS), of, place, wanted))
     share = (*np.unique(alone, return_counts=True), label[listed], image[listed], spans[listed], origin, sums, *tallies)
     shares = [np.concatenate(parts) for parts in zip(*world.allgather(share))]
     size, numbers, *records = shares

@@ -13,7 +13,7 @@ from ostwald.app import STARTED, dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, GPA
 from ostwald.app.jobs import md_setup, timing
-from ostwald.app.jobs.conditions import Rates, conditions
+from ostwald.app.jobs.conditions import Rates, conditions, stage_index
 from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.jobs.observer import Observer
@@ -76,6 +76,7 @@ class MolecularDynamics:
         self.analysis = None
         if values["analysis"]["every"]:
             self.analysis = Observer(values["analysis"], system.atoms.species, labels=values["trajectory"]["structure"])
+            self.followed = stage_index(values, values["analysis"]["nuclei_from"], len(values["stage"]) - 1)
         columns = dict(self.analysis.columns) if self.analysis else {}
         columns |= {name: "" for name, asked in (("triggered", self.trigger), ("stop", self.stop)) if asked}
         notes = {"analysis": self.analysis.describe()} if self.analysis else {}
@@ -88,6 +89,8 @@ class MolecularDynamics:
             self.series = TimeSeries.resume(directory.series_file, world, kept)
         else:
             self.series = TimeSeries.create(directory.series_file, world, columns, notes)
+        if self.analysis:
+            self.analysis.open(directory.nuclei_file, world, kept if self.resumed else None, position.get("nuclei"))
         self.trajectory = None
         if values["trajectory"]["every"] or values["trigger"]["trajectory_every"]:
             table, file = values["trajectory"], directory.trajectory_file
@@ -294,7 +297,8 @@ class MolecularDynamics:
         numbers, fields = {}, {}
         if self.analysis and (analyse or (frame and self._frames_need_analysis())):
             with timers("analysis"):
-                numbers, fields = self.analysis.measure(system)
+                follow = analyse and self.stage >= self.followed
+                numbers, fields = self.analysis.measure(system, self.step, self.time, follow)
             self._test(numbers)
         if row and self.step > self.last_row:
             self.last_row = self.step
@@ -384,6 +388,8 @@ class MolecularDynamics:
         with world.timers("output"):
             # first, so that no checkpoint on the disk is ever ahead of what it says was written
             self.series.sync()
+            if self.analysis:
+                self.analysis.sync()
             if self.trajectory:
                 self.trajectory.file.sync()
             arrays, meta = system.checkpoint()
@@ -403,6 +409,7 @@ class MolecularDynamics:
                     integrator=integrator or None,
                     computed=[*map(bool, self.computed[:3]), *self.computed[3:]],
                     watches={watch.name: watch.state(self.step) for watch in self.watches},
+                    nuclei=self.analysis.state() if self.analysis else None,
                     triggered=self.triggered,
                     ended=self.measured if self.reached else None,
                 ),
@@ -425,6 +432,8 @@ class MolecularDynamics:
             figures[watch.name] = watch.finish(self.step)
         world.log("\n" + timing.table(figures))
         self.series.close()
+        if self.analysis:
+            self.analysis.close()
         if self.trajectory:
             self.trajectory.close()
         self.directory.write_json(self.directory.timing_file, figures)

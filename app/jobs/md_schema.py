@@ -1,5 +1,6 @@
 """The run file of a molecular-dynamics job: tables, keys, units, ranges."""
 
+from ostwald.app.analysis.inherent import FORCE, ITERATIONS
 from ostwald.app.analysis.structure import METALS, METHODS, SOLID, TEMPLATES
 from ostwald.app.atoms.build import LATTICES
 from ostwald.app.jobs.observer import check_field
@@ -333,12 +334,17 @@ def _check_analysis(v, error):
     needs = {
         "cluster_cutoff": ("clusters", v["clusters"]),
         "smallest": ("clusters", v["clusters"]),
+        "nuclei": ("clusters", v["clusters"]),
+        "nuclei_from": ("nuclei", v["nuclei"]),
+        "inherent_force": ("inherent", v["inherent"]),
+        "inherent_iterations": ("inherent", v["inherent"]),
     }
     for name, (other, there) in needs.items():
         if v[name] != ANALYSIS.keys[name].default and not there:
             raise error(name, f"has no effect without {other} = true")
-    if "cluster" in v["fields"] and not v["clusters"]:
-        raise error("fields", "'cluster' needs clusters = true")
+    for name, other in (("cluster", "clusters"), ("nucleus", "nuclei")):
+        if name in v["fields"] and not v[other]:
+            raise error("fields", f"'{name}' needs {other} = true")
     for name in v["fields"]:
         try:
             check_field(name)
@@ -359,6 +365,11 @@ ANALYSIS = Table(
         "clusters": Key("bool", False, doc="clusters of solid atoms: their number and the largest"),
         "cluster_cutoff": Key("float", None, unit="Å", above=0, doc="solid atoms nearer than this are of one cluster"),
         "smallest": Key("int", 20, low=1, doc="clusters of fewer atoms are neither counted nor followed"),
+        "nuclei": Key("bool", False, doc="follow the clusters in time: birth, merging, dissolution; nuclei.h5"),
+        "nuclei_from": Key("str", None, doc="name of the stage from which on they are followed; default: the last"),
+        "inherent": Key("bool", False, doc="classify a minimised copy of the atoms, their inherent structure"),
+        "inherent_force": Key("float", FORCE, unit="eV/Å", above=0, doc="largest force at which the copy is at rest"),
+        "inherent_iterations": Key("int", ITERATIONS, low=1, doc="of the minimisation, at most"),
     },
     doc="Structure of the atoms on the fly: solid fraction, crystal structures, clusters, nuclei.",
     check=_check_analysis,

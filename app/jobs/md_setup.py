@@ -291,11 +291,12 @@ def check_analysis(values):
             raise RunFileError(f"{name} needs [analysis] every and clusters = true")
     if analysis["fields"] and not frames:
         raise RunFileError("[analysis] fields: are recorded by the trajectory; give [trajectory] every")
-    for table in ("stop", "trigger"):
+    for table, key in (("stop", "from"), ("trigger", "from"), ("analysis", "nuclei_from")):
         try:
-            stage_index(values, values[table]["from"], 0)
+            stage_index(values, values[table][key], 0)
         except RunFileError as error:
-            raise RunFileError(f"[{table}] from: {error}") from None
+            raise RunFileError(f"[{table}] {key}: {error}") from None
+    for table in ("stop", "trigger"):
         if values[table]["from"] and conditions(values, table) is None:
             raise RunFileError(f"[{table}] from: has no effect without a limit")
 

@@ -10,6 +10,7 @@ import pytest
 
 from ostwald.io import h5md
 from ostwald.io.checkpoint import read_checkpoint
+from ostwald.io.nuclei import read_nuclei
 from ostwald.io.timeseries import read_series
 from ostwald.parallel import World
 
@@ -227,6 +228,57 @@ def test_a_trigger_switches_the_rates_and_survives_a_restart(ostwald, run_file, 
     status, out, err = ostwald("resume", broken, ranks=ranks)
     assert status == 0, out + err
     assert same_state(whole, broken) and same_frames(whole, broken) and same_rows(whole, broken)
+
+
+NUCLEI = JOB.replace("smallest = 5", 'smallest = 5\nnuclei = true\nnuclei_from = "melt"\nmethod = "ptm"').replace(
+    "[analysis]", "[trajectory]\nevery = 40\n[analysis]\nfields = ['nucleus', 'cluster']"
+)
+
+
+@pytest.mark.parametrize("ranks, again", [(2, 2), (1, 3)])
+def test_nuclei_are_followed_through_a_restart(ostwald, run_file, tmp_path, ranks, again):
+    """On the same ranks the files agree to the last bit; on others all that is counted does."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert ostwald("run", run_file(NUCLEI), "-d", whole, ranks=ranks)[0] == 0
+    status, out, err = ostwald.kill_when(
+        lambda: (broken / "series.csv").exists() and (broken / "series.csv").read_text().count("\n") > 5,
+        *("run", run_file(NUCLEI), "-d", broken),
+        ranks=ranks,
+    )
+    assert status != 0
+    status, out, err = ostwald("resume", broken, ranks=again)
+    assert status == 0, out + err
+    (rows, events, notes), (rows2, events2, _) = (read_nuclei(path / "nuclei.h5") for path in (whole, broken))
+    assert "polyhedral" in notes["analysis"] and notes["labels"][1] == "fcc"
+    series = read_series(whole / "series.h5")
+    assert set(rows["step"]) == set(series["step"][np.isfinite(series["clusters"])])
+    for step in np.unique(rows["step"]):
+        here, row = rows[rows["step"] == step], series[series["step"] == step][0]
+        assert len(here) == row["clusters"] == row["nuclei"] and here["size"].max() == row["largest_cluster"]
+    assert rows["number"][0] == 1 and rows["size"][0] == 1000 and events["kind"][0] == 0
+    names = [n for n in rows.dtype.names if rows.dtype[n].base.kind in "iu"]
+    for name in names if ranks != again else rows.dtype.names:
+        assert np.array_equal(rows[name], rows2[name], equal_nan=name not in names), name
+    assert np.array_equal(events["number"], events2["number"]) and np.array_equal(events["kind"], events2["kind"])
+    for a, b in zip(h5md.frames(whole / "trajectory.h5"), h5md.frames(broken / "trajectory.h5")):
+        assert np.array_equal(a.arrays["nucleus"], b.arrays["nucleus"])
+        here = rows[rows["step"] == a.info["step"]]
+        numbers, sizes = np.unique(a.arrays["nucleus"], return_counts=True)
+        assert {n: s for n, s in zip(numbers, sizes) if n in here["number"]} == dict(zip(here["number"], here["size"]))
+    assert same_state(whole, broken) or ranks != again
+
+
+def test_inherent_structures_leave_the_run_alone(ostwald, run_file, tmp_path):
+    """More atoms of a hot crystal are recognised at rest, and the run goes on with the same bits."""
+    text = JOB.replace("every = 20", "every = 60").replace("smallest = 5", 'smallest = 5\nmethod = "cna"')
+    assert ostwald("run", run_file(text), "-d", tmp_path / "hot", ranks=2)[0] == 0
+    status, out, err = ostwald(
+        "run", run_file(text + "inherent = true\ninherent_iterations = 30\n"), "-d", tmp_path / "cold", ranks=2
+    )
+    assert status == 0 and "inherent structure" in out, out + err
+    assert same_state(tmp_path / "hot", tmp_path / "cold")
+    hot, cold = (read_series(tmp_path / name / "series.h5") for name in ("hot", "cold"))
+    assert cold["fcc_fraction"][-1] > hot["fcc_fraction"][-1] + 0.02
 
 
 def test_a_run_from_before_these_tables_goes_on(ostwald, run_file, tmp_path):

@@ -108,6 +108,10 @@ def test_mistakes_are_named(more, sentence):
         ('every = 5\nfields = ["cluster"]', "[trajectory]\nevery = 5\n", r"'cluster' needs clusters = true"),
         ('every = 5\nfields = ["q99"]', "[trajectory]\nevery = 5\n", r"named 'q99'; known: structure"),
         ('every = 5\nmethod = "cna"\nthreshold = 0.4', "", r"threshold: has no effect with method = 'cna'"),
+        ("every = 5\nnuclei = true", "", r"nuclei: has no effect without clusters = true"),
+        ("every = 5\ninherent_iterations = 3", "", r"inherent_iterations: has no effect without inherent = true"),
+        ('every = 5\ntemplates = ["fcc"]', "", r"templates: has no effect with method = 'q6'"),
+        ('every = 5\nclusters = true\nnuclei = true\nnuclei_from = "x"', "", r"nuclei_from: no stage is named 'x'"),
         ('every = 5\nmethod = "q7"', "", r"method: 'q7' is not known"),
     ],
 )
