@@ -404,6 +404,46 @@ def test_bad_directories(tmp_path, case):
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+SCRAPS = "nan inf -1 0 1e400 x S Cu 2 3 99 # ! elements 1.5 p1 é 1D+3 - element_nodes_short symfunction_short".split()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_files_are_refused_in_one_sentence_or_read(tmp_path, seed):
+    """Lines and words lost, doubled, replaced: never anything but a PotentialError, or a model that can be written."""
+    rng = np.random.default_rng(seed)
+    refused = 0
+    for _ in range(60):
+        files = {"input_nn": INPUT, "scaling_data": SCALING, "weights_016_data": WEIGHTS}
+        for _ in range(rng.integers(1, 3)):
+            name = str(rng.choice(list(files)))
+            lines = files[name].splitlines() or [""]
+            k, scrap = rng.integers(len(lines)), str(rng.choice(SCRAPS))
+            words = lines[k].split() or [scrap]
+            w = rng.integers(len(words))
+            action = rng.integers(6)
+            if action == 0:
+                del lines[k]
+            elif action == 1:
+                lines.insert(k, str(rng.choice(lines)))
+            elif action == 2:
+                lines = lines[:k]
+            else:
+                words[w : w + int(action != 3)] = [] if action == 4 else [scrap]
+                lines[k] = " ".join(words)
+            files[name] = "\n".join([*lines, ""])
+        try:
+            model = n2p2.read(directory(tmp_path / "damaged", **files))
+        except PotentialError as error:
+            refused += 1
+            assert "\n" not in str(error) and str(tmp_path / "damaged") in str(error)
+        else:
+            n2p2.write(model, tmp_path / "again")
+            assert n2p2.read(tmp_path / "again") == model
+            for file in (tmp_path / "again").iterdir():
+                file.unlink()
+    assert 30 < refused < 60
+
+
 def test_an_element_without_functions(tmp_path):
     text = "\n".join(line for line in INPUT.splitlines() if not line.startswith("symfunction_short Cu")) + "\n"
     with pytest.raises(PotentialError, match=r"input\.nn: Cu has no symmetry function"):
