@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from ostwald.app.analysis import structure
 from ostwald.app.analysis.clusters import FIRST_SHELL
@@ -48,12 +48,7 @@ def clusters(frame, solid, cutoff=None):
     ids = np.full(len(solid), -1)
     if not len(chosen):
         return ids, np.zeros(0, int)
-    cutoff = FIRST_SHELL * _volume(frame) ** (1 / 3) if cutoff is None else float(cutoff)
-    part = _Part(np.asarray(frame.positions)[chosen], frame)
-    nb, owners = _surroundings(part, cutoff)
-    offsets, indices = structure.neighbours(nb, cutoff, cutoff=cutoff)
-    m = len(chosen)
-    graph = csr_matrix((np.ones(len(indices), np.int8), owners[indices], offsets), shape=(m, m))
+    graph = _bonds(frame, chosen, cutoff)
     count, member = connected_components(graph, directed=False)
     sizes = np.bincount(member, minlength=count)
     order = np.argsort(-sizes, kind="stable")
@@ -61,6 +56,16 @@ def clusters(frame, solid, cutoff=None):
     place[order] = np.arange(count)
     ids[chosen] = place[member]
     return ids, sizes[order]
+
+
+def _bonds(frame, chosen, cutoff=None):
+    """(m, m) sparse matrix of the bonds among the chosen atoms (m,), over periodic faces too."""
+    cutoff = FIRST_SHELL * _volume(frame) ** (1 / 3) if cutoff is None else float(cutoff)
+    part = _Part(np.asarray(frame.positions)[chosen], frame)
+    nb, owners = _surroundings(part, cutoff)
+    offsets, indices = structure.neighbours(nb, cutoff, cutoff=cutoff)
+    m = len(chosen)
+    return csr_matrix((np.ones(len(indices), np.int8), owners[indices], offsets), shape=(m, m))
 
 
 class _Part:
@@ -71,14 +76,19 @@ class _Part:
         self.matrix, self.origin, self.periodic = frame.matrix, frame.origin, frame.periodic
 
 
-def unwrapped(frame, chosen):
-    """(m, 3) Å: the chosen atoms, moved by lattice vectors so that they surround their centre: a cluster in one piece.
+def unwrapped(frame, inside, cutoff=None):
+    """(m, 3) Å: the atoms of one cluster (`inside` (n,) bool), moved by lattice vectors so that it is in one piece.
 
-    The centre is the circular mean of the fractional coordinates, which holds for what is smaller than half of the cell.
+    From atom to atom along bonds (cutoff as of `clusters`), so it may reach through the whole cell; one that winds around
+    it is cut somewhere.
     """
+    chosen = np.flatnonzero(inside)
     s = (np.asarray(frame.positions, float)[chosen] - frame.origin) @ np.linalg.inv(frame.matrix)
-    turn = np.exp(2j * np.pi * s).mean(axis=0)
-    centre = np.where(frame.periodic, np.angle(turn) / (2 * np.pi), s.mean(axis=0))
-    away = s - centre
-    away -= np.where(frame.periodic, np.rint(away), 0.0)
-    return (centre + away) @ frame.matrix + frame.origin
+    _, before = breadth_first_order(_bonds(frame, chosen, cutoff), 0, directed=False)
+    before = np.where(before < 0, np.arange(len(chosen)), before)  # the first atom is where it is
+    shift = np.where(frame.periodic, -np.rint(s - s[before]), 0.0)
+    while True:  # each atom's shift against the first: jumps along the tree double in length
+        further = before[before]
+        if np.array_equal(further, before):
+            return (s + shift) @ frame.matrix + frame.origin
+        shift, before = shift + shift[before], further

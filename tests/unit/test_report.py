@@ -108,6 +108,12 @@ def test_clusters_of_a_frame_and_their_unwrapping():
     assert (ids[first] == 0).all() and (ids[second] == 1).all() and (ids[~(first | second)] == -1).all()
     whole = analyse.unwrapped(crystal, first)
     assert np.ptp(whole, axis=0).max() <= 16 and np.ptp(crystal.positions[first], axis=0).max() > 25
+    spread = np.linalg.norm(whole - whole.mean(axis=0), axis=1)
+    assert spread.max() < 8.1
+    rod = (np.abs(crystal.positions[:, 1:] - 16.2) < 4).all(axis=1) & (np.abs(crystal.positions[:, 0] - 9) > 4)
+    assert np.ptp(analyse.unwrapped(crystal, rod), axis=0) == pytest.approx(
+        [21.6, 7.2, 7.2]
+    )  # 0.7 of the cell, over its face
     ids, sizes = analyse.clusters(crystal, np.zeros(len(first), bool))
     assert (ids == -1).all() and len(sizes) == 0
     random = np.random.default_rng(1).random(len(first)) < 0.15  # against all distances
