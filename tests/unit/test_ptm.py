@@ -180,8 +180,6 @@ def test_methods_of_the_interface():
         found = structure.labelled(nb, 8.0, method, templates=("fcc", "cubic_diamond"))
         assert (found.labels == structure.CUBIC_DIAMOND).all() and found.solid_fraction == 1
     assert structure.labels_of("ptm", ("bcc", "sc")) == ("bcc", "sc")
-    columns = structure.SolidFraction("ptm", templates=("bcc", "hcp")).columns
-    assert list(columns) == ["solid_fraction", "hcp_fraction", "bcc_fraction"]
 
 
 # --- diamond by second neighbours
