@@ -164,7 +164,8 @@ class HDNNP {
     using V = vec<T>;
     int capacity = 0;  // slots
     std::vector<int32_t> near;
-    std::vector<int> begin, count, ends;  // segments by element: first slot, neighbours; (ends: used in sorting)
+    std::vector<int> begin, count;        // segments by element: first slot, neighbours
+    std::vector<int> element;             // of the near ones
     aligned_vector<int32_t> index, second;  // rows of the neighbours; slots k of the triplets
     aligned_vector<T> x, y, z, r, inverse_r, r2, d, tx, ty, tz;
     aligned_vector<T> shape, slope, rho;  // (shapes or radials, capacity): f, L, rho
@@ -203,23 +204,29 @@ class HDNNP {
 
   // ---- (1) neighbours ----------------------------------------------------------------------------------------------------
 
-  template <class T> void gather(const Call& call, const Centre<T>& centre, int64_t i, float reach2, Work<T>& w) {
+  template <class T> __attribute__((noinline)) void gather(const Call& call, const Centre<T>& centre, int64_t i, float reach2, Work<T>& w) {
     using V = vec<T>;
     constexpr int W = lanes<T>, D = lanes<double>, parts = W / D;
     const int64_t from = call.offsets[i], length = call.offsets[i + 1] - from;
     const int32_t far = int32_t(call.nall);
     if (int64_t(w.near.size()) < length + 4 * lanes<float>) w.near.resize(length + 4 * lanes<float>);
     const int n = pick(rows_, i, call.indices + from, length, call.indices + call.offsets[call.nlocal], reach2, far, w.near.data());
-    w.begin.assign(elements_ + 1, 0), w.count.assign(elements_, 0), w.ends.assign(elements_, 0);
-    for (int k = 0; k < n; k++) w.count[type_elements_[call.types[w.near[k]]]]++;
+    // by element, each part padded to whole vectors
+    w.begin.resize(elements_ + 1), w.count.resize(elements_);
+    w.reserve(n + (elements_ + 1) * W, centre.shapes.size(), centre.radials.size());
+    w.element.resize(std::max(w.element.size(), size_t(n)));
+    for (int k = 0; k < n; k++) w.element[k] = type_elements_[call.types[w.near[k]]];
+    int slots = 0;
     for (int e = 0; e < elements_; e++) {
-      w.ends[e] = w.begin[e];
-      w.begin[e + 1] = w.begin[e] + (w.count[e] + W - 1) / W * W;
+      w.begin[e] = slots;
+      for (int k = 0; k < n; k++) {  // without a branch: which element comes is hard to predict
+        w.index[slots] = w.near[k];
+        slots += w.element[k] == e;
+      }
+      w.count[e] = slots - w.begin[e];
+      while (slots % W) w.index[slots++] = far;
     }
-    const int slots = w.begin[elements_];
-    w.reserve(slots + W, centre.shapes.size(), centre.radials.size());
-    std::fill(w.index.begin(), w.index.begin() + slots, far);
-    for (int k = 0; k < n; k++) w.index[w.ends[type_elements_[call.types[w.near[k]]]]++] = w.near[k];
+    w.begin[elements_] = slots;
 
     const double* c = &rows_.exact[4 * i];
     const T beyond = T(1e4 * cutoff_), limit = T(cutoff_ * cutoff_);  // beyond: no third side is short either
@@ -237,10 +244,9 @@ class HDNNP {
       const V inverse = rsqrt(r2), r = r2 * inverse;
       store(&w.x[s], x), store(&w.y[s], y), store(&w.z[s], z);
       store(&w.r2[s], r2), store(&w.r[s], r), store(&w.inverse_r[s], inverse);
-    }
-    for (int s = 0; s < slots; s++) {
-      T* row = &w.ends8[8 * s];
-      row[0] = row[1] = row[2] = row[3] = T(1), row[4] = w.x[s], row[5] = w.y[s], row[6] = w.z[s], row[7] = T(0);
+      const V one = splat(T(1));
+      store_rows<T>(&w.ends8[8 * s], one, one, one, one);
+      store_rows<T>(&w.ends8[8 * s + 4], x, y, z, V{});
     }
     for (int e = 0; e < elements_; e++) {
       for (int shape : centre.used_shapes[e])
@@ -292,7 +298,7 @@ class HDNNP {
   }
 
   // Packs the triplets of a group; narrow: those whose third side is below the cutoff.
-  template <class T, bool narrow> void collect(const Centre<T>& centre, const AngularGroup<T>& group, Work<T>& w, List& list) {
+  template <class T, bool narrow> __attribute__((noinline)) void collect(const Centre<T>& centre, const AngularGroup<T>& group, Work<T>& w, List& list) {
     using V = vec<T>;
     constexpr int W = lanes<T>;
     const bool same = group.first == group.second;
@@ -323,7 +329,6 @@ class HDNNP {
         bits_t live = first<T>(k1 - k);
         if constexpr (narrow) {
           live &= ~less(reach2, s);  // NaN stays in
-          if (!live) continue;
         }
         compress(ps + n, live, s);
         compress(pp + n, live, p);
@@ -340,7 +345,7 @@ class HDNNP {
 
   // Sums over the list of E_a P_t; leaves what pass 2 needs.
   template <class T, bool narrow, class Terms>
-  void add_functions(const Centre<T>& centre, const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
+  __attribute__((noinline)) void add_functions(const Centre<T>& centre, const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
     using V = vec<T>;
     constexpr int W = lanes<T>, fixed = Terms::terms;
     const int na = int(group.radials.size()), nt = fixed ? fixed : group.terms;
@@ -391,11 +396,18 @@ class HDNNP {
     }
   }
 
+  // lanes<double> numbers from p on.
+  template <class T> static OSTWALD_INLINE vec<double> widen(const T* p) {
+    vec<double> a;
+    for (int k = 0; k < lanes<double>; k++) a[k] = p[k];
+    return a;
+  }
+
   // Wide functions, and what their forces need.
   template <class T, int degree> void wide_functions(const Centre<T>& centre, Work<T>& w) {
     using V = vec<T>;
     using Y = Harmonics<T, degree>;
-    constexpr int W = lanes<T>, stride = (Y::count + 7) / 8 * 8;
+    constexpr int W = lanes<T>, D = lanes<double>, stride = Y::padded, wide_vectors = Y::padded / D;
     const auto& tables = Y::tables();
     const size_t vectors = w.begin[elements_] / W;
     if (w.bases.size() < vectors * Y::basis) w.bases.resize(vectors * Y::basis * 5 / 4);
@@ -429,12 +441,16 @@ class HDNNP {
     for (const WidePair& pair : centre.wide.pairs) {
       const size_t a = w.moments_at[pair.first] + pair.first_density, b = w.moments_at[pair.second] + pair.second_density;
       const T *x = &w.moments[a * stride], *y = &w.moments[b * stride];
-      double power[degree + 1] = {};
-      for (int k = 0; k < Y::count; k++) power[tables.degree[k]] += double(x[k]) * double(y[k]);
-      for (size_t n = 0; n < pair.functions.size(); n++) {
-        double g = -pair.self[n] * w.squares[a];
-        for (int l = 0; l <= degree; l++) g += pair.coefficient[n * (degree + 1) + l] * power[l];
-        w.g[pair.functions[n]] += g;
+      vec<double> product[wide_vectors];
+      for (int k = 0; k < wide_vectors; k++) product[k] = widen<T>(x + k * D) * widen<T>(y + k * D);
+      for (size_t from = 0; from < pair.functions.size(); from += 8) {
+        const size_t n = std::min<size_t>(8, pair.functions.size() - from);
+        vec<double> sums[8] = {};
+        for (size_t f = 0; f < n; f++)
+          for (int k = 0; k < wide_vectors; k++) sums[f] += product[k] * load(&pair.coefficient[(from + f) * stride + k * D]);
+        alignas(64) double values[8];
+        lane_sums<double>(sums, values);
+        for (size_t f = 0; f < n; f++) w.g[pair.functions[from + f]] += values[f] - pair.self[from + f] * w.squares[a];
       }
     }
   }
@@ -478,14 +494,17 @@ class HDNNP {
     }
     for (size_t n = 0; n < shapes; n++)
       for (int s = 0; s < slots; s += W) {
-        V row[8];
-        for (int k = 0; k < 7; k++)
-          for (int l = 0; l < W; l++) row[k][l] = w.sums8[8 * (n * w.capacity + s + l) + k];
+        int32_t row[W];
+        for (int l = 0; l < W; l++) row[l] = s + l;
+        const T* from = &w.sums8[8 * n * w.capacity];
+        V a, s0, turn, s2, x, y, z, none;
+        load_rows(from, 8, row, a, s0, turn, s2);
+        load_rows(from + 4, 8, row, x, y, z, none);
         const V i = load(&w.inverse_r[s]), l = load(&w.slope[n * w.capacity + s]);
-        store(&w.d[s], load(&w.d[s]) + row[0] + l * row[1] + i * (row[3] - i * row[2]));
-        store(&w.tx[s], load(&w.tx[s]) + row[4]);
-        store(&w.ty[s], load(&w.ty[s]) + row[5]);
-        store(&w.tz[s], load(&w.tz[s]) + row[6]);
+        store(&w.d[s], load(&w.d[s]) + a + l * s0 + i * (s2 - i * turn));
+        store(&w.tx[s], load(&w.tx[s]) + x);
+        store(&w.ty[s], load(&w.ty[s]) + y);
+        store(&w.tz[s], load(&w.tz[s]) + z);
       }
   }
 
@@ -493,35 +512,36 @@ class HDNNP {
   template <class T, int degree> void contract_wide(const Centre<T>& centre, const double* dg, Work<T>& w) {
     using V = vec<T>;
     using Y = Harmonics<T, degree>;
-    constexpr int W = lanes<T>, stride = (Y::count + 7) / 8 * 8;
+    constexpr int W = lanes<T>, D = lanes<double>, stride = Y::padded, wide_vectors = Y::padded / D;
     const auto& tables = Y::tables();
     const size_t total = w.moments_at[elements_];
-    w.field.assign(total * 2 * Y::count, T(0)), w.pull.assign(total, 0.0);
+    w.field.assign(total * 2 * stride, T(0)), w.pull.assign(total, 0.0);
     for (const WidePair& pair : centre.wide.pairs) {
       const size_t a = w.moments_at[pair.first] + pair.first_density, b = w.moments_at[pair.second] + pair.second_density;
-      double c[degree + 1] = {};
+      vec<double> c[wide_vectors] = {};
       for (size_t n = 0; n < pair.functions.size(); n++) {
         const double g = dg[pair.functions[n]];
-        for (int l = 0; l <= degree; l++) c[l] += g * pair.coefficient[n * (degree + 1) + l];
+        for (int k = 0; k < wide_vectors; k++) c[k] += g * load(&pair.coefficient[n * stride + k * D]);
         w.pull[a] -= g * pair.self[n];
       }
       const T *x = &w.moments[a * stride], *y = &w.moments[b * stride];
-      T *fx = &w.field[a * 2 * Y::count], *fy = &w.field[b * 2 * Y::count];
-      T by_degree[Y::count];
-      for (int k = 0; k < Y::count; k++) by_degree[k] = T(c[tables.degree[k]]);
-      for (int k = 0; k < Y::count; k++) fx[k] += by_degree[k] * y[k];
-      for (int k = 0; k < Y::count; k++) fy[k] += by_degree[k] * x[k];  // twice the same where a is b
+      T *fx = &w.field[a * 2 * stride], *fy = &w.field[b * 2 * stride];
+      T factor[stride];
+      for (int k = 0; k < wide_vectors; k++)
+        for (int l = 0; l < D; l++) factor[k * D + l] = T(c[k][l]);
+      for (int k = 0; k < stride; k++) fx[k] += factor[k] * y[k];
+      for (int k = 0; k < stride; k++) fy[k] += factor[k] * x[k];  // twice the same where a is b
     }
     for (size_t d = 0; d < total; d++) {
-      T* field = &w.field[d * 2 * Y::count];
-      for (int k = 0; k < Y::count; k++) field[Y::count + k] = field[k] * T(tables.kappa[k]);
+      T* field = &w.field[d * 2 * stride];
+      for (int k = 0; k < Y::count; k++) field[stride + k] = field[k] * T(tables.kappa[k]);
     }
     V value[16];
     for (int e = 0; e < elements_; e++) {
       const auto& densities = centre.wide.densities[e];
       for (size_t block = 0; block < densities.size(); block += 16) {
         const int nd = int(std::min<size_t>(16, densities.size() - block));
-        const T* field = &w.field[(w.moments_at[e] + block) * 2 * Y::count];
+        const T* field = &w.field[(w.moments_at[e] + block) * 2 * stride];
         for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
           const auto rho = [&](int d) __attribute__((always_inline)) { return load(&w.rho[size_t(densities[block + d]) * w.capacity + s]); };
           V gx, gy, gz, along{};
@@ -543,7 +563,7 @@ class HDNNP {
   }
 
   // The rows (A, S0, C c, S2, tau, tau, tau, tau) of a group's triplets.
-  template <class T, bool narrow, class Terms> void make_rows(const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
+  template <class T, bool narrow, class Terms> __attribute__((noinline)) void make_rows(const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
     using V = vec<T>;
     constexpr int W = lanes<T>, fixed = Terms::terms;
     const int na = int(group.radials.size()), nt = fixed ? fixed : group.terms;
@@ -589,7 +609,41 @@ class HDNNP {
     }
   }
 
-  // Lane l of (a, b, c, d, t, t, t, t) to row l of eight numbers.
+  // Lane l of (a, b, c, d) to four numbers at row + 8 l.
+  template <class T> static OSTWALD_INLINE void store_rows(T* row, vec<T> a, vec<T> b, vec<T> c, vec<T> d) {
+#if defined(OSTWALD_FLOAT8)
+    if constexpr (sizeof(T) == 4) {
+      const __m256d ab0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)a, (__m256)b)), ab1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)a, (__m256)b));
+      const __m256d cd0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)c, (__m256)d)), cd1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)c, (__m256)d));
+      const __m256 r[4] = {_mm256_castpd_ps(_mm256_unpacklo_pd(ab0, cd0)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab0, cd0)),
+                           _mm256_castpd_ps(_mm256_unpacklo_pd(ab1, cd1)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab1, cd1))};
+      for (int k = 0; k < 4; k++) {
+        _mm_storeu_ps(row + 8 * k, _mm256_castps256_ps128(r[k]));
+        _mm_storeu_ps(row + 8 * (k + 4), _mm256_extractf128_ps(r[k], 1));
+      }
+      return;
+    }
+#endif
+#if defined(OSTWALD_AVX512)
+    if constexpr (sizeof(T) == 8) {
+      const __m512d ab0 = _mm512_unpacklo_pd((__m512d)a, (__m512d)b), ab1 = _mm512_unpackhi_pd((__m512d)a, (__m512d)b);
+      const __m512d cd0 = _mm512_unpacklo_pd((__m512d)c, (__m512d)d), cd1 = _mm512_unpackhi_pd((__m512d)c, (__m512d)d);
+      // 128-bit blocks k of ab and cd make row 2 k (low halves) or 2 k + 1 (high halves)
+      const __m512d even0 = _mm512_shuffle_f64x2(ab0, cd0, 0x44), even1 = _mm512_shuffle_f64x2(ab0, cd0, 0xee);
+      const __m512d odd0 = _mm512_shuffle_f64x2(ab1, cd1, 0x44), odd1 = _mm512_shuffle_f64x2(ab1, cd1, 0xee);
+      const auto put = [&](int k, __m512d e) __attribute__((always_inline)) {  // blocks ab k, ab k + 1, cd k, cd k + 1
+        const __m512d r = _mm512_shuffle_f64x2(e, e, 0xd8);
+        _mm256_storeu_pd(row + 8 * k, _mm512_castpd512_pd256(r));
+        _mm256_storeu_pd(row + 8 * (k + 2), _mm512_extractf64x4_pd(r, 1));
+      };
+      put(0, even0), put(4, even1), put(1, odd0), put(5, odd1);
+      return;
+    }
+#endif
+    for (int l = 0; l < lanes<T>; l++) row[8 * l] = a[l], row[8 * l + 1] = b[l], row[8 * l + 2] = c[l], row[8 * l + 3] = d[l];
+  }
+
+  // Lane l of (a, b, c, d, t, t, t, t) to eight numbers at row + 8 l.
   template <class T> static OSTWALD_INLINE void store_rows(T* row, vec<T> a, vec<T> b, vec<T> c, vec<T> d, vec<T> t) {
 #if defined(OSTWALD_FLOAT8)
     if constexpr (sizeof(T) == 4) {
@@ -606,14 +660,12 @@ class HDNNP {
       return;
     }
 #endif
-    for (int l = 0; l < lanes<T>; l++) {
-      row[8 * l] = a[l], row[8 * l + 1] = b[l], row[8 * l + 2] = c[l], row[8 * l + 3] = d[l];
-      row[8 * l + 4] = row[8 * l + 5] = row[8 * l + 6] = row[8 * l + 7] = t[l];
-    }
+    store_rows<T>(row, a, b, c, d);
+    store_rows<T>(row + 4, t, t, t, t);
   }
 
   // Adds every triplet's row, times the vector to the other neighbour, to both neighbours.
-  template <class T> void add_rows(const AngularGroup<T>& group, Work<T>& w, const List& list) {
+  template <class T> __attribute__((noinline)) void add_rows(const AngularGroup<T>& group, Work<T>& w, const List& list) {
     typedef T Row __attribute__((vector_size(8 * sizeof(T))));
     const auto get = [](const T* p) __attribute__((always_inline)) { Row r; std::memcpy(&r, p, sizeof r); return r; };
     const auto put = [](T* p, Row r) __attribute__((always_inline)) { std::memcpy(p, &r, sizeof r); };
@@ -623,20 +675,24 @@ class HDNNP {
     const int j0 = w.begin[group.first], n1 = w.count[group.first];
     for (int j = 0; j < n1; j++) {
       const Row other = get(ends + 8 * (j0 + j));
-      Row own{};
-      for (int n = list.start[j]; n < list.start[j + 1]; n++) {
+      Row own[2] = {};
+      const auto add = [&](int n, Row& mine) __attribute__((always_inline)) {
         const Row row = get(rows + 8 * size_t(n));
         const size_t k = 8 * size_t(second[n]);
-        own += row * get(ends + k);
+        mine += row * get(ends + k);
         put(sums + k, get(sums + k) + row * other);
-      }
+      };
+      int n = list.start[j];
+      const int end = list.start[j + 1];
+      for (; n + 1 < end; n += 2) add(n, own[0]), add(n + 1, own[1]);  // two chains of additions
+      if (n < end) add(n, own[0]);
       T* mine = sums + 8 * (j0 + j);
-      put(mine, get(mine) + own);
+      put(mine, get(mine) + (own[0] + own[1]));
     }
   }
 
   // Adds the forces of atom i's energy to the rows, its virial to virial[6] (and per atom).
-  template <class T> void scatter(int64_t i, double energy, Work<T>& w, double* sums, double* stress, double* virial) {
+  template <class T> __attribute__((noinline)) void scatter(int64_t i, double energy, Work<T>& w, double* sums, double* stress, double* virial) {
     using V = vec<T>;
     constexpr int W = lanes<T>, D = lanes<double>;
     const int slots = w.begin[elements_];

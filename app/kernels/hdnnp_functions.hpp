@@ -378,8 +378,11 @@ Centre<T> make_centre(const double* table, int count, int elements, const std::v
     WidePair& pair = centre.wide.pairs[at->second];
     const double weight = std::exp2(1.0 - p[ZETA]) * (e1 == e2 ? 0.5 : 1.0);
     pair.functions.push_back(f);
-    for (int l = 0; l <= centre.wide.degree; l++)
-      pair.coefficient.push_back(weight * legendre_coefficient(int(p[ZETA]), l, p[LAMBDA]));
+    with_degree(centre.wide.degree, [&](auto degree) {
+      using Y = Harmonics<T, degree()>;
+      for (int k = 0; k < Y::padded; k++)
+        pair.coefficient.push_back(k < Y::count ? weight * legendre_coefficient(int(p[ZETA]), Y::tables().degree[k], p[LAMBDA]) : 0.0);
+    });
     pair.self.push_back(e1 == e2 && p[LAMBDA] > 0 ? weight * std::exp2(p[ZETA]) : 0.0);
   }
 

@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "simd.hpp"
+#include "manybody.hpp"
 
 namespace ostwald::hdnnp {
 
@@ -30,6 +30,7 @@ inline double legendre_coefficient(int zeta, int l, double lambda) {
 // cosines and all sines.
 template <class T, int L> struct Harmonics {
   static constexpr int pairs = (L + 1) * (L + 2) / 2, count = (L + 1) * (L + 1);
+  static constexpr int padded = (count + 7) / 8 * 8;
   static constexpr int basis = pairs + 2 * L;  // vectors kept: t, then cosines and sines of m = 1 .. L
   static constexpr int t_begin(int m) { return m * (L + 1) - m * (m - 1) / 2; }             // t_lm is at t_begin(m) + l - m
   static constexpr int y_begin(int m) { return m == 0 ? 0 : (L + 1) + (m - 1) * (2 * L + 2 - m); }  // its cosine; its sine L - m + 1 later
@@ -37,7 +38,7 @@ template <class T, int L> struct Harmonics {
   struct Tables {
     T alpha[pairs], beta[pairs], start[L + 1];
     double kappa[count];  // dt_lm/dz = kappa t_l(m+1), in the order of y
-    int degree[count];
+    int degree[count];    // l, in the order of y
     Tables() {
       const auto norm = [](int l, int m) {
         return std::sqrt((m ? 2.0 : 1.0) * std::exp(std::lgamma(l - m + 1.0) - std::lgamma(l + m + 1.0)));
@@ -111,7 +112,7 @@ template <class T, int L> struct Harmonics {
   }
 
   // For one vector of neighbours: value[d] = sum over y of b[d] y, and (gx, gy, gz) = sum over d of rho[d] times its gradient by
-  // (x, y, z) as a polynomial. b: by density, 2 count numbers: b, then b kappa.
+  // (x, y, z) as a polynomial. b: by density, 2 padded numbers: b, then b kappa.
   template <class Rho> static OSTWALD_INLINE void gradient(const vec<T>* basis_v, const T* b, int densities, Rho&& rho, vec<T>* value, vec<T>& gx, vec<T>& gy, vec<T>& gz) {
     using V = vec<T>;
     gx = gy = gz = V{};
@@ -122,8 +123,8 @@ template <class T, int L> struct Harmonics {
       const V c = m ? basis_v[pairs + 2 * (m - 1)] : splat(T(1)), s = m ? basis_v[pairs + 2 * (m - 1) + 1] : V{};
       V cx{}, sx{}, cz{}, sz{};
       for (int d = 0; d < densities; d++) {
-        const T* bc = b + d * 2 * count + y_begin(m);
-        const T *bs = bc + (L - m + 1), *kc = bc + count, *ks = bs + count;
+        const T* bc = b + d * 2 * padded + y_begin(m);
+        const T *bs = bc + (L - m + 1), *kc = bc + padded, *ks = bs + padded;
         V x = bc[0] * t[0], w{}, xz{}, wz{};
         if (m) w = bs[0] * t[0];
 #pragma GCC unroll 9
@@ -200,7 +201,7 @@ struct WidePair {
   int first, second;              // elements
   int first_density, second_density;
   std::vector<int> functions;
-  std::vector<double> coefficient;  // (functions, degree + 1): w a_l, halved where first is second
+  aligned_vector<double> coefficient;  // (functions, padded number of harmonics): w a_l, halved where first is second
   std::vector<double> self;         // by function: of sum_j rho_j²
 };
 
