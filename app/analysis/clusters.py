@@ -34,7 +34,8 @@ class Clusters:
         gyration, Å; asphericity: λ₁ - (λ₂ + λ₃)/2 of its eigenvalues, Å²; anisotropy: relative shape anisotropy κ², 0 of a
         ball to 1 of a rod (Theodorou, Suter, Macromolecules 18, 1206 (1985)). These are NaN in one that spans.
         orientation (4,), spread, where orientations were given: mean quaternion w, x, y, z (as `match_templates` reduces
-        it) and root mean square angle from it, °, of the atoms of the commonest crystal label, NaN without one; ordering (orderings,) where that was given: atoms of each of `structure.ORDERINGS`.
+        it) and root mean square angle from it, °, of the atoms of the commonest crystal label, NaN without one;
+        ordering (orderings,) where that was given: atoms of each of `structure.ORDERINGS`.
     sizes, numbers: the cluster-size distribution: sizes that occur, and how many clusters have them, of any size.
     cutoff: Å, None where bonds were the nearest neighbours.
     """

@@ -68,6 +68,13 @@ class Nuclei:
         self.counts = [0] * len(EVENTS)
         self.largest_dissolved = 0
 
+    def describe(self) -> str:
+        """How nuclei are told apart, for a log."""
+        return (
+            f"nuclei: the cluster of the most atoms in common, at least {self.overlap:g} of the smaller, "
+            f"dissolved when missed {self.patience} times in a row"
+        )
+
     @property
     def numbers(self) -> dict[str, int]:
         """Nuclei now; born (also by splitting), merged and dissolved so far; largest size that a dissolved one ever had."""

@@ -334,6 +334,7 @@ def _check_analysis(v, error):
     needs = {
         "cluster_cutoff": ("clusters", v["clusters"]),
         "smallest": ("clusters", v["clusters"]),
+        "core": ("clusters", v["clusters"]),
         "nuclei": ("clusters", v["clusters"]),
         "nuclei_from": ("nuclei", v["nuclei"]),
         "inherent_force": ("inherent", v["inherent"]),
@@ -365,6 +366,7 @@ ANALYSIS = Table(
         "clusters": Key("bool", False, doc="clusters of solid atoms: their number and the largest"),
         "cluster_cutoff": Key("float", None, unit="Å", above=0, doc="solid atoms nearer than this are of one cluster"),
         "smallest": Key("int", 20, low=1, doc="clusters of fewer atoms are neither counted nor followed"),
+        "core": Key("int", 0, low=0, doc="only atoms with at least so many solid neighbours belong to clusters"),
         "nuclei": Key("bool", False, doc="follow the clusters in time: birth, merging, dissolution; nuclei.h5"),
         "nuclei_from": Key("str", None, doc="name of the stage from which on they are followed; default: the last"),
         "inherent": Key("bool", False, doc="classify a minimised copy of the atoms, their inherent structure"),

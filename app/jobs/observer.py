@@ -68,7 +68,10 @@ class Observer:
         if self.table["clusters"]:
             cutoff = self.table["cluster_cutoff"]
             within = f"{cutoff:g} Å" if cutoff else f"{FIRST_SHELL:.4g} (volume of an atom)^(1/3)"
-            text += f"; clusters: solid atoms within {within}, counted from {self.table['smallest']} atoms on"
+            core = f" with at least {self.table['core']} solid neighbours" if self.table["core"] else ""
+            text += f"; clusters: solid atoms{core} within {within}, counted from {self.table['smallest']} atoms on"
+        if self.nuclei:
+            text += f"; {self.nuclei.describe()}"
         if self.table["inherent"]:
             text += (
                 f"; all of the inherent structure: at most {self.table['inherent_iterations']} iterations of L-BFGS towards "
@@ -140,7 +143,8 @@ class Observer:
         if not self.table["inherent"]:
             return structure.structure(system, *given)
         iterations, force = self.table["inherent_iterations"], self.table["inherent_force"]
-        inherent = InherentStructure(system, iterations=iterations, force_tolerance=force)
+        with system.world.timers("inherent"):
+            inherent = InherentStructure(system, iterations=iterations, force_tolerance=force)
         found = structure.structure(inherent.system, *given)
         found.labels, found.solid = inherent.home(found.labels), inherent.home(found.solid)
         found.fields = {name: inherent.home(values) for name, values in found.fields.items()}
@@ -154,6 +158,7 @@ class Observer:
             orientations=fields.get("orientation"),
             ordering=fields.get("ordering"),
             cutoff=self.table["cluster_cutoff"],
+            core=self.table["core"],
             smallest=self.table["smallest"],
         )
 

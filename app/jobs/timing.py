@@ -6,7 +6,7 @@ import resource
 
 import numpy as np
 
-SECTIONS = ("force", "neighbour", "halo", "integrate", "output", "analysis")
+SECTIONS = ("force", "neighbour", "halo", "integrate", "output", "analysis", "inherent")
 
 
 def resident_bytes() -> int:
@@ -68,7 +68,8 @@ def table(figures: dict) -> str:
         f"{'section':<12}{'min s':>10}{'mean s':>10}{'max s':>10}{'share':>9}",
     ]
     for name, s in f["sections"].items():
-        lines.append(f"{name:<12}{s['min']:>10.3f}{s['mean']:>10.3f}{s['max']:>10.3f}{100 * s['share']:>8.1f}%")
+        if s["max"] > 0 or name != "inherent":
+            lines.append(f"{name:<12}{s['min']:>10.3f}{s['mean']:>10.3f}{s['max']:>10.3f}{100 * s['share']:>8.1f}%")
     p = f["per_rank"]
     lines += [
         "",

@@ -275,7 +275,7 @@ def test_inherent_structures_leave_the_run_alone(ostwald, run_file, tmp_path):
     status, out, err = ostwald(
         "run", run_file(text + "inherent = true\ninherent_iterations = 30\n"), "-d", tmp_path / "cold", ranks=2
     )
-    assert status == 0 and "inherent structure" in out, out + err
+    assert status == 0 and "inherent structure" in out and "\ninherent    " in out, out + err
     assert same_state(tmp_path / "hot", tmp_path / "cold")
     hot, cold = (read_series(tmp_path / name / "series.h5") for name in ("hot", "cold"))
     assert cold["fcc_fraction"][-1] > hot["fcc_fraction"][-1] + 0.02
