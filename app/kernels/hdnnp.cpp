@@ -105,18 +105,21 @@ class HDNNP {
                     py::handle function, py::handle count) {
     const Call call = check(positions, types, nlocal, offsets, indices, forces, energies, virials, threads);
     Task task;
-    if (!excess.is_none()) {
-      const auto x = view<float>(excess, "excess", 1, true);
-      const auto f = view<int16_t>(function, "function", 1, true), c = view<int16_t>(count, "count", 1, true);
-      require(x.shape[0] == nlocal && f.shape[0] == nlocal && c.shape[0] == nlocal, "extrapolation arrays must be (nlocal)");
-      task.watch = {static_cast<float*>(x.ptr), static_cast<int16_t*>(f.ptr), static_cast<int16_t*>(c.ptr)};
-    }
+    task.watch = watched(nlocal, excess, function, count);
     require(!members_.empty(), "no network was given");
     return as_tuple(run(call, task));
   }
 
-  py::array_t<double> compute_members(py::handle positions, py::handle types, int64_t nlocal, py::handle offsets,
-                                      py::handle indices, py::handle forces, int threads) {
+  static Watch watched(int64_t nlocal, py::handle excess, py::handle function, py::handle count) {
+    if (excess.is_none()) return {};
+    const auto x = view<float>(excess, "excess", 1, true);
+    const auto f = view<int16_t>(function, "function", 1, true), c = view<int16_t>(count, "count", 1, true);
+    require(x.shape[0] == nlocal && f.shape[0] == nlocal && c.shape[0] == nlocal, "extrapolation arrays must be (nlocal)");
+    return {static_cast<float*>(x.ptr), static_cast<int16_t*>(f.ptr), static_cast<int16_t*>(c.ptr)};
+  }
+
+  py::tuple compute_members(py::handle positions, py::handle types, int64_t nlocal, py::handle offsets, py::handle indices,
+                            py::handle forces, int threads, py::handle excess, py::handle function, py::handle count) {
     const auto f = view<double>(forces, "forces", 3, true);
     require(f.shape[0] == members() && f.shape[2] == 3, "forces must be (members, n, 3)");
     const auto x = view<double>(positions, "positions", 2, false);
@@ -126,8 +129,11 @@ class HDNNP {
     py::array_t<double> energies(members());
     Task task;
     task.member_forces = static_cast<double*>(f.ptr), task.member_energies = energies.mutable_data();
-    run(call, task);
-    return energies;
+    task.watch = watched(nlocal, excess, function, count);
+    const Totals totals = run(call, task);
+    py::array_t<double> virial(6);
+    for (int k = 0; k < 6; k++) virial.mutable_data()[k] = totals.virial[k] / members();
+    return py::make_tuple(energies, virial);
   }
 
   void functions(py::handle positions, py::handle types, int64_t nlocal, py::handle offsets, py::handle indices,
@@ -867,8 +873,9 @@ PYBIND11_MODULE(_hdnnp, m) {
            py::arg("excess") = py::none(), py::arg("function") = py::none(), py::arg("count") = py::none(),
            "Adds mean forces (and energies, virials per atom); returns energy (eV) and virial (6,) (eV) of the local atoms.")
       .def("compute_members", &HDNNP::compute_members, py::arg("positions"), py::arg("types"), py::arg("nlocal"),
-           py::arg("offsets"), py::arg("indices"), py::arg("forces"), py::arg("threads"),
-           "Adds each member's forces to forces (members, n, 3); returns the members' energies (eV) of the local atoms.")
+           py::arg("offsets"), py::arg("indices"), py::arg("forces"), py::arg("threads"), py::arg("excess") = py::none(),
+           py::arg("function") = py::none(), py::arg("count") = py::none(),
+           "Adds each member's forces to forces (members, n, 3); returns energies (members,) and mean virial (6,), eV, of the local atoms.")
       .def("functions", &HDNNP::functions, py::arg("positions"), py::arg("types"), py::arg("nlocal"), py::arg("offsets"),
            py::arg("indices"), py::arg("out"), py::arg("threads"), "Fills out (nlocal, width) with the symmetry functions.");
 }

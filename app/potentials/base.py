@@ -140,7 +140,8 @@ class Potential:
     def together(cls, members) -> "Potential | None":
         """The mean of several of this kind as one potential that does their common work once, and has
 
-            compute_members(nb, forces, threads)    adds each member's forces to forces (members, n+nghost, 3)
+            compute_members(nb, forces, threads)    adds each member's forces to forces (members, n+nghost, 3);
+                                                    returns energies (members,) and the mean virial (6,)
             common_range: bool                      whether its `extrapolation` is that of each member
 
         None where they have nothing in common.

@@ -96,11 +96,16 @@ class Ensemble(Potential):
         given = dict(energy=energy, virial=virial, energies=energies, virials=virials, threads=threads)
         if self._shared is None:
             return self._one_by_one(nb, forces, **given)
-        e, w = self._shared.compute(nb, forces, **given)
+        mean = not self._deviating or energies is not None or virials is not None
+        if mean:
+            e, w = self._shared.compute(nb, forces, **given)
         if self._deviating:
             spread = _Spread(nb.nlocal)
             each = np.zeros((len(self.members), nb.nall, 3))
-            self._shared.compute_members(nb, each, threads)
+            of_each, virial_of_all = self._shared.compute_members(nb, each, threads)
+            if not mean:
+                e, w = float(of_each.mean()), virial_of_all
+                forces += each.mean(0)
             for one in each:
                 if self.reverse:
                     nb.reverse(one)

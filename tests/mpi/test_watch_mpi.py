@@ -1,10 +1,12 @@
 """The worst atom of all ranks, its configuration and the counts are those that one process finds."""
 
 import json
+from dataclasses import replace
 
 import ase.io
 import numpy as np
 import pytest
+from hdnnp_reference import make_model, random_atoms
 from model_systems import ARGON, SmoothLennardJones, fcc
 
 from ostwald.app.atoms.atoms import Atoms
@@ -14,6 +16,7 @@ from ostwald.app.jobs import watch
 from ostwald.app.jobs.md_schema import DEVIATION, EXTRAPOLATION
 from ostwald.app.potentials import Ensemble
 from ostwald.app.potentials.base import Extrapolation
+from ostwald.app.potentials.hdnnp import HDNNP
 from ostwald.io.rundirectory import RunDirectory
 
 pytestmark = pytest.mark.mpi
@@ -138,3 +141,46 @@ def test_deviation(world, directory, style):
     assert row["force_deviation_max"] == pytest.approx(deviation.max(), rel=1e-10)
     assert row["force_deviation_atom"] == deviation.argmax()
     assert looking.worst["atoms"] == (deviation > 0.04).sum() > 0
+
+
+def test_networks(world, directory):
+    """An ensemble of networks on shared functions, all of whose forces come home from ghosts."""
+    first = make_model(51, kinds=(2, 3), cutoff=4.0)
+    models = [first]
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        elements = [
+            replace(
+                e, layers=[replace(l, weights=l.weights + 0.1 * rng.normal(size=l.weights.shape)) for l in e.layers]
+            )
+            for e in first.elements
+        ]
+        models.append(replace(first, elements=elements))
+    whole = random_atoms(5, count=60, length=14.0)
+    types = np.array([first.species.index(s) for s in whole.get_chemical_symbols()], np.int32)
+    mine = np.arange(len(whole)) % world.size == world.rank
+    ensemble = Ensemble([HDNNP(model) for model in models])
+    atoms = Atoms(ensemble.species, np.ones(2), whole.positions[mine], types[mine], np.flatnonzero(mine))
+    system = System(world, Cell(whole.cell.array), atoms, ensemble)
+    system.update()
+    looks = [
+        watch.Extrapolation(system, directory, table(EXTRAPOLATION)),
+        watch.Deviation(system, directory, table(DEVIATION, dump=0.0)),
+    ]
+    for looking in looks:
+        looking.ask(True)
+    energies = np.zeros(len(atoms.positions))
+    for given in ({}, dict(energies=energies)):
+        system.compute(**given)
+        whole.calc = Ensemble([HDNNP(model) for model in models]).ase()
+        n, ids = atoms.n, atoms.ids[: atoms.n]
+        assert np.abs(atoms.forces[:n] - whole.get_forces()[ids]).max(initial=0) < 1e-11
+        assert system.potential_energy() == pytest.approx(whole.get_potential_energy(), rel=1e-12)
+        volume = whole.get_volume()
+        assert np.abs(world.allreduce(system.virial) + whole.get_stress() * volume).max() < 1e-9
+        for looking in looks:
+            assert looking.look(1, 0.0) is None
+            alone = whole.calc.results[looking.field]
+            assert np.abs(looking.per_atom - alone[ids]).max(initial=0) < 1e-6
+            assert looking.worst["atom"] == alone.argmax() and alone.max() > 0.01
+    assert np.abs(energies[:n] - whole.get_potential_energies()[ids]).max(initial=0) < 1e-11

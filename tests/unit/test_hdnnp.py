@@ -219,7 +219,8 @@ def test_several_networks_on_the_same_functions():
     np.testing.assert_allclose(results[2][1], (results[0][1] + results[1][1]) / 2, atol=1e-11)
     assert results[2][0] == pytest.approx((results[0][0] + results[1][0]) / 2, abs=1e-11)
     each = np.zeros((2, nb.nall, 3))
-    energies = both.compute_members(nb, each, threads=2)
+    energies, virial = both.compute_members(nb, each, threads=2)
+    np.testing.assert_allclose(virial, results[2][1], atol=1e-10)
     np.testing.assert_allclose(each, forces[:2], atol=1e-12)
     np.testing.assert_allclose(energies, [results[0][0], results[1][0]], atol=1e-11)
     with pytest.raises(PotentialError, match="different symmetry functions"):

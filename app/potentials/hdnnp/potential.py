@@ -118,14 +118,17 @@ class HDNNP(Potential):
         return describe_function(self._elements[type_].functions[function])
 
     def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
-        watched = ()
-        if self._watching:
-            n = nb.nlocal
-            self.extrapolation = Extrapolation(np.zeros(n, np.float32), np.zeros(n, np.int16), np.zeros(n, np.int16))
-            watched = (self.extrapolation.excess, self.extrapolation.function, self.extrapolation.count)
-        e, w = self._kernel.compute(*_rows(self, nb), forces, energies, virials, threads, *watched)
+        e, w = self._kernel.compute(*_rows(self, nb), forces, energies, virials, threads, *self._watched(nb))
         e = e if energy or energies is not None else np.nan
         return e, w if virial or virials is not None else np.full(6, np.nan)
+
+    def _watched(self, nb):
+        """The arrays of `extrapolation`, for the kernel to fill."""
+        if not self._watching:
+            return ()
+        n = nb.nlocal
+        self.extrapolation = Extrapolation(np.zeros(n, np.float32), np.zeros(n, np.int16), np.zeros(n, np.int16))
+        return self.extrapolation.excess, self.extrapolation.function, self.extrapolation.count
 
     @classmethod
     def together(cls, members):
@@ -145,8 +148,9 @@ class HDNNP(Potential):
         )
 
     def compute_members(self, nb, forces, threads=1):
-        """Adds the forces of each model to forces (models, n+nghost, 3), eV/Å; returns energies (models,), this rank's share."""
-        return self._kernel.compute_members(*_rows(self, nb), forces, threads)
+        """Adds the forces of each model to forces (models, n+nghost, 3), eV/Å; returns this rank's share of each energy,
+        (models,) eV, and of the mean virial, (6,) eV."""
+        return self._kernel.compute_members(*_rows(self, nb), forces, threads, *self._watched(nb))
 
     def symmetry_functions(self, nb, threads=1):
         """By type: (rows, G). rows (k,) its local atoms; G (k, functions): their symmetry functions, unscaled."""
