@@ -12,13 +12,12 @@ import numpy as np
 from ostwald.app import STARTED, dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, GPA
-from ostwald.app.jobs import md_setup, timing
+from ostwald.app.jobs import md_setup, timing, watch
 from ostwald.app.jobs.conditions import Rates, conditions, stage_index
 from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.jobs.observer import Observer
 from ostwald.app.jobs.progress import Progress
-from ostwald.app.jobs.watch import watches
 from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
@@ -58,7 +57,7 @@ class MolecularDynamics:
         self.integrator_state = position.get("integrator")
         # what the last forces were computed with: a kernel that also sums energies may round differently
         self.computed = position.get("computed", [True, True, True, []])
-        self.watches = watches(values, system, directory, position.get("watches"))
+        self.watches = watch.watches(values, system, directory, position.get("watches"))
         self.ended = None
         self.resumed = bool(position)
         self.integrator = None
@@ -80,8 +79,8 @@ class MolecularDynamics:
         columns = dict(self.analysis.columns) if self.analysis else {}
         columns |= {name: "" for name, asked in (("triggered", self.trigger), ("stop", self.stop)) if asked}
         notes = {"analysis": self.analysis.describe()} if self.analysis else {}
-        for watch in self.watches:
-            columns |= watch.columns
+        for each in self.watches:
+            columns |= each.columns
         # rows and frames of this step are written already, but for a run that has only just begun
         kept = self.step if self.resumed and self.step > 0 else -1
         self.last_row = kept
@@ -203,21 +202,26 @@ class MolecularDynamics:
         """What the last forces say about the potential; why the run must end."""
         reasons = []
         with self.world.timers("analysis"):
-            for watch in self.watches:
-                if watch.on:
-                    reasons.append(watch.look(self.step, self.time))
+            for each in self.watches:
+                if each.on:
+                    reasons.append(each.look(self.step, self.time))
         return next((reason for reason in reasons if reason), None)
 
     def _stop_for(self, reason):
-        """Ends the run where a condition of the run file is met."""
-        if reason:
-            self.write_checkpoint()
-            raise Stopped(reason, status=0)
+        """Ends the run where a condition of the run file is met; the last row of the time series is of this step."""
+        if not reason:
+            return
+        if self.last_row < self.step:
+            self.computed = [True, True, False, self.computed[3]]
+            self._compute(*self.computed)
+            self._observe(row=True, frame=False, analyse=False)
+        self.write_checkpoint()
+        raise Stopped(reason, status=0)
 
     def _compute(self, energy, virial, frame, watched=()):
         """Forces, and what the step's output needs."""
-        for watch in self.watches:
-            watch.ask(watch.name in watched)
+        for each in self.watches:
+            each.ask(each.name in watched)
         per_atom = self.trajectory.wanted(self.system.atoms) if frame and self.trajectory else {}
         self.system.compute(energy=energy, virial=virial, **per_atom)
 
@@ -231,8 +235,8 @@ class MolecularDynamics:
             target[:3] = pressure[-1] if isinstance(pressure, tuple) else pressure
         first, done, every = self.step, self.stage_step, self.values["log"]["every"]
         self.integrator = None
-        for watch in self.watches:
-            watch.ask(False)
+        for each in self.watches:
+            each.ask(False)
 
         def report(at):
             self.step, self.stage_step = first + at.iterations, done + at.iterations
@@ -303,8 +307,8 @@ class MolecularDynamics:
         if row and self.step > self.last_row:
             self.last_row = self.step
             values = self.scalars() | numbers
-            for watch in self.watches:
-                values |= watch.row()
+            for each in self.watches:
+                values |= each.row()
             if not math.isfinite(values["potential_energy"]):
                 self._guard()
             values |= dict(triggered=self.triggered is not None, stop=self.reached is not None)
@@ -316,8 +320,8 @@ class MolecularDynamics:
                 or self.stage_step == self.steps[self.stage]
             ):
                 self._log_line(values)
-                for watch in self.watches:
-                    watch.tell(self.step)
+                for each in self.watches:
+                    each.tell(self.step)
         if frame and self.trajectory:
             with timers("output"):
                 fields |= {w.field: w.per_atom for w in self.watches if w.frames}
@@ -353,8 +357,8 @@ class MolecularDynamics:
         limits = self.values["limits"]
         trouble = dynamics.diagnose(self.system, limits["temperature"])
         if trouble:
-            for watch in self.watches:
-                watch.tell(self.step)
+            for each in self.watches:
+                each.tell(self.step)
             raise dynamics.Unstable(
                 f"step {self.step}: {trouble}. The last checkpoint stays: {self.directory.path / 'checkpoints'}"
             )
@@ -408,7 +412,7 @@ class MolecularDynamics:
                     wall=self.wall_before + time.monotonic() - self.started,
                     integrator=integrator or None,
                     computed=[*map(bool, self.computed[:3]), *self.computed[3:]],
-                    watches={watch.name: watch.state(self.step) for watch in self.watches},
+                    watches={each.name: each.state(self.step) for each in self.watches},
                     nuclei=self.analysis.state() if self.analysis else None,
                     triggered=self.triggered,
                     ended=self.measured if self.reached else None,
@@ -428,8 +432,8 @@ class MolecularDynamics:
         figures["finished"] = status == 0
         figures["checkpoint_seconds"] = self.checkpoint_seconds
         figures["ended"] = self.ended
-        for watch in self.watches:
-            figures[watch.name] = watch.finish(self.step)
+        for each in self.watches:
+            figures[each.name] = each.finish(self.step)
         world.log("\n" + timing.table(figures))
         self.series.close()
         if self.analysis:
@@ -503,9 +507,12 @@ def resume(world, directory, walltime=None) -> int:
             world.log("this run is complete; nothing is left to do")
             return 0
         stop = conditions(values, "stop")
-        if stop and position.get("ended") and (why := stop.met(position["ended"], position["stage"])):
+        why = watch.still_ended(values, position.get("watches"))
+        if stop and position.get("ended") and (met := stop.met(position["ended"], position["stage"])):
+            why = f"[stop]: {met}"
+        if why:
             world.log(
-                f"this run has ended, as [stop] asks: {why}; nothing is left to do. To go on: raise or remove that limit "
+                f"this run has ended, as it was asked to: {why}; nothing is left to do. To go on: raise or remove that limit "
                 f"in {target.run_file}"
             )
             return 0
@@ -537,6 +544,8 @@ def announce(world, values, system, directory):
     world.log(f"bricks     {grid}; skin {system.skin:g} Å; {system.style} neighbour lists")
     if values["analysis"]["every"]:
         world.log(f"analysis   {Observer(values['analysis'], system.atoms.species).describe()}")
+    if any(values[name]["every"] for name in watch.SCHEMA):
+        world.log(f"watched    {watch.describe(values)}")
     world.log("units      Å, eV, ps, K, amu, GPa")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
-from ostwald.app.jobs import md_setup
+from ostwald.app.jobs import md_setup, watch
 from ostwald.app.jobs.progress import clock
 from ostwald.app.runfile import RunFileError
 from ostwald.parallel import choose_grid
@@ -61,6 +61,8 @@ def plan(world, values, path, ranks=None) -> str:
         lines.append(
             f"stage {k:<7}{stage['name'] or stage['ensemble']}: {md_setup.describe_stage(stage, md_setup.stage_steps(stage))}"
         )
+    if any(values[name]["every"] for name in watch.SCHEMA):
+        lines.append(f"watched      {watch.describe(values)}")
     rate = _sample(world, system, values)
     wall = rate * steps * (atoms + 0.15 * ghosts) / max(system.atoms.n + 0.15 * system.atoms.nghost, 1)
     lines.append(

@@ -19,6 +19,7 @@ WHOLE = 2000
 """Configurations of up to so many atoms are written whole, of larger systems a sphere around the worst atom."""
 EVERY = 100
 """Steps between looks where the run file does not say otherwise."""
+LIMITS = ("warn", "dump", "stop")
 LISTED = 10
 """Functions in the summary at the end of the log."""
 
@@ -47,6 +48,7 @@ class Watch:
         self.last_dump = tuple(state["last_dump"]) if state.get("last_dump") else None
         self.news = state.get("news")  # what the log has not told yet
         self.told = state.get("told", False)
+        self.ended = None  # the number that ended the run
         self.since_row = state.get("since_row") or self._nothing()
         if state:
             self._drop_future(state["step"])
@@ -98,13 +100,14 @@ class Watch:
         self._count(values, event)
         if self.worst is None or top > self.worst["value"]:
             self.worst = event
-        beyond = {name: table[name] is not None and top > table[name] for name in ("warn", "dump", "stop")}
+        beyond = {name: table[name] is not None and top > table[name] for name in LIMITS}
         if beyond["warn"]:
             self._note(event)
         if beyond["stop"] or (beyond["dump"] and self._worth_keeping(event)):
             self._dump(event)
         if not beyond["stop"]:
             return None
+        self.ended = top
         return f"{self._tell(event)}, above [{self.name}] stop = {table['stop']:g}"
 
     def _event(self, step, time, values, top) -> dict:
@@ -304,6 +307,7 @@ class Watch:
             last_dump=list(self.last_dump) if self.last_dump else None,
             news=self.news,
             told=self.told,
+            ended=self.ended,
             since_row=self.since_row,
         )
 
@@ -479,6 +483,27 @@ def complete(values, potential, path):
             raise RunFileError(f"{path}: [{name}] {idle[0]}: {reason or 'has no effect with every = 0'}")
         if values["trajectory"][name] and not table["every"]:
             raise RunFileError(f"{path}: [trajectory] {name}: {reason or f'needs [{name}] every'}")
+
+
+def describe(values) -> str:
+    """One line: what is watched, how often, and above which numbers something is done."""
+    parts = []
+    for name, schema in SCHEMA.items():
+        table = values[name]
+        if table["every"]:
+            unit = schema.keys["stop"].unit
+            limits = [f"{key} above {table[key]:g}{unit and ' ' + unit}" for key in LIMITS if table[key] is not None]
+            parts.append(", ".join([f"{name} every {table['every']} steps", *limits]))
+    return "; ".join(parts) or "nothing"
+
+
+def still_ended(values, states) -> str | None:
+    """Why a run that has ended for a limit of its own would do so again; None where it may go on."""
+    for name, state in (states or {}).items():
+        limit = values[name]["stop"]
+        if state["ended"] is not None and values[name]["every"] and limit is not None and state["ended"] > limit:
+            return f"[{name}] stop: {state['ended']:.4g} is above {limit:g}"
+    return None
 
 
 def watches(values, system, directory, states=None) -> list[Watch]:

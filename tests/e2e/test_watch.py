@@ -73,6 +73,7 @@ def test_a_committee_stops_where_it_disagrees(ostwald, run_file, tmp_path, membe
     text = JOB + "dump = 0.1\ndump_limit = 2\nstop = 0.3\n"
     status, out, err = ostwald("run", run_file(text), "-d", tmp_path / "run", ranks=2)
     assert status == 0, out + err
+    assert "watched    deviation every 5 steps, warn above 0.05 eV/Å, dump above 0.1 eV/Å, stop above 0.3 eV/Å" in out
     figures = json.loads((tmp_path / "run/timing.json").read_text())
     worst, step = figures["deviation"]["worst"], figures["total_steps"]
     assert worst["step"] == step < 200 and step % 5 == 0 and worst["value"] > 0.3
@@ -87,10 +88,17 @@ def test_a_committee_stops_where_it_disagrees(ostwald, run_file, tmp_path, membe
         theirs = deviation(atoms.copy(), [*kept, "zhou:Cu"])
         assert np.abs(atoms.arrays["force_deviation"] - theirs).max() < 1e-6
         assert atoms.info["atom"] == atoms.arrays["id"][theirs.argmax()]
-    # going on from there is possible, and ends again at the next look
+    rows = read_series(tmp_path / "run/series.h5")
+    assert rows["step"][-1] == step and rows["force_deviation_max"][-1] == pytest.approx(worst["value"])
+    assert np.isfinite(rows["potential_energy"]).all()
+    # a script that always resumes does no harm; with another limit the run goes on
+    status, out, err = ostwald("resume", tmp_path / "run")
+    assert status == 0 and "nothing is left to do" in out and "above 0.3" in out, out + err
+    run_toml = tmp_path / "run/run.toml"
+    run_toml.write_text(run_toml.read_text().replace("stop = 0.3", "stop = 50.0"))
     status, out, err = ostwald("resume", tmp_path / "run")
     again = json.loads((tmp_path / "run/timing.json").read_text())
-    assert status == 0 and again["total_steps"] > step and "[deviation] stop = 0.3" in again["ended"], out + err
+    assert status == 0 and again["total_steps"] == 200 and again["ended"] is None, out + err
 
 
 def test_series_and_trajectory_on_any_ranks_and_through_a_restart(ostwald, run_file, tmp_path, members):
