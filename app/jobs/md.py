@@ -301,7 +301,7 @@ class MolecularDynamics:
         numbers, fields = {}, {}
         if self.analysis and (analyse or (frame and self._frames_need_analysis())):
             with timers("analysis"):
-                follow = analyse and self.stage >= self.followed
+                follow = analyse and self.stage >= self.followed and self.step > self.last_row
                 numbers, fields = self.analysis.measure(system, self.step, self.time, follow)
             self._test(numbers)
         if row and self.step > self.last_row:

@@ -295,3 +295,33 @@ def test_wrong_requests(world):
         clusters.find_clusters(system, solid, cutoff=-1.0)
     with pytest.raises(ValueError, match="shape"):
         clusters.find_clusters(system, solid[:-1], cutoff=3.0)
+
+
+def test_orientations_of_grains_across_bricks(world):
+    """Two grains over all bricks: means and spreads are those of one rank, whatever equivalent an atom is given as."""
+    random = np.random.default_rng(11)
+    grid = np.stack(np.meshgrid(*[np.arange(16) * 2.0] * 3, indexing="ij"), -1).reshape(-1, 3)
+    grain = (grid[:, 0] > 14).astype(int)
+    positions = grid + np.where(grain[:, None], [3.0, 0, 0], 0)  # gaps of 3 Å and more between them
+    matrix = np.diag([40.0, 32.0, 32.0])
+    labels = np.array([structure.FCC, structure.HCP], np.int8)[grain]
+    labels[random.random(len(labels)) < 0.2] = structure.BCC
+    truths = random.normal(size=(2, 4))
+    truths /= np.linalg.norm(truths, axis=1)[:, None]
+    q = truths[grain] + random.normal(0, 0.01, (len(grain), 4))
+    q /= np.linalg.norm(q, axis=1)[:, None]
+    for kind in (0, 1):
+        turns = clusters._TURNS[bool(kind)]
+        rows = np.flatnonzero(grain == kind)
+        q[rows] = np.einsum("kab,kb->ka", turns[random.integers(0, len(turns), len(rows))], q[rows])
+    system = make(world, positions, matrix)
+    found = clusters.find_clusters(
+        system, np.ones(system.atoms.n, bool), labels=mine(system, labels), orientations=mine(system, q), cutoff=2.1
+    )
+    assert len(found.table) == 2 and found.table["spans"][:, 1:].all() and not found.table["spans"][:, 0].any()
+    for row in found.table:
+        kind = int(grain[row["id"]])
+        assert row["composition"][(structure.FCC, structure.HCP)[kind]] > 0.7 * row["size"]
+        closest = np.abs(clusters._TURNS[bool(kind)] @ truths[kind] @ row["orientation"]).max()
+        assert closest > 1 - 1e-6
+        assert row["spread"] == pytest.approx(np.degrees(2 * 0.01 * np.sqrt(3)), rel=0.05)

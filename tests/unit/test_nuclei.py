@@ -10,6 +10,7 @@ from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
+from ostwald.app.kernels import _clusters
 from ostwald.app.potentials.base import Potential
 
 ROW = np.dtype([("step", "i8"), ("number", "i8"), ("size", "i8")])
@@ -176,3 +177,54 @@ def test_grain_found_by_templates(world):
     assert row["composition"][structure.FCC] > 0.5 * len(x)
     closest = np.abs(_TURNS[False] @ turned @ row["orientation"]).max()
     assert np.degrees(2 * np.arccos(min(closest, 1.0))) < 0.3 and row["spread"] < 5
+
+
+# ---- the kernel -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("density", [0.01, 0.022, 0.06])
+def test_threads_find_the_same_fragments(density):
+    """The root of a component is its first atom, whatever the order of the unions."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    x = np.random.default_rng(8).random((20_000, 3)) * (20_000 / density) ** (1 / 3)
+    member = np.random.default_rng(9).random(len(x)) < 0.9
+    one, four = (_clusters.Near(x, len(x), member, 3.6, threads) for threads in (1, 4))
+    np.testing.assert_array_equal(one.fragments, four.fragments)
+    pairs = cKDTree(x[member]).query_pairs(3.6, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs)), tuple(pairs.T)), shape=(member.sum(),) * 2)
+    count, expected = connected_components(graph, directed=False)
+    assert one.count == count and (one.fragments[~member] == -1).all()
+    assert len(np.unique(np.stack([one.fragments[member], expected]), axis=1).T) == count
+
+
+def test_the_kernel_refuses_what_it_cannot_use():
+    x, member = np.zeros((4, 3)), np.ones(4, bool)
+    with pytest.raises(ValueError, match="positive"):
+        _clusters.Near(x, 4, member, 0.0)
+    with pytest.raises(ValueError, match="positions"):
+        _clusters.Near(x.astype(np.float32), 4, member, 1.0)
+    with pytest.raises(ValueError, match="member"):
+        _clusters.Near(x, 4, member[:3], 1.0)
+    with pytest.raises(ValueError, match="not finite"):
+        _clusters.Near(np.full((4, 3), np.nan), 4, member, 1.0)
+    with pytest.raises(ValueError, match="indices"):
+        _clusters.join_bonds(np.array([0, 2]), np.array([0, 7], np.int32), 1, member)
+    with pytest.raises(ValueError, match="edges"):
+        _clusters.components(np.zeros((3, 4), np.int64))
+
+
+def test_loops_of_the_graph():
+    """Shifts along a chain add up; a loop that does not close names its axes; other edges tell nothing new."""
+    edges = np.array(
+        [[5, 9, 1, 0, 0], [9, 2, 0, -1, 0], [2, 5, -1, 1, 0], [7, 8, 0, 0, 2], [8, 7, 0, 0, -1], [8, 7, 0, 0, -2]]
+    )
+    labels, clusters, images, spans, kept = _clusters.components(edges)
+    np.testing.assert_array_equal(labels, [2, 5, 7, 8, 9])
+    np.testing.assert_array_equal(clusters, [2, 2, 7, 7, 2])
+    np.testing.assert_array_equal(images, [[0, 0, 0], [-1, 1, 0], [0, 0, 0], [0, 0, 2], [0, 1, 0]])
+    np.testing.assert_array_equal(spans.any(axis=1), [False, False, True, True, False])
+    np.testing.assert_array_equal(spans[2], [False, False, True])
+    np.testing.assert_array_equal(kept, [True, True, False, True, True, False])
