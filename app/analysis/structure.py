@@ -272,7 +272,9 @@ def match_templates(nb, reach, templates=METALS, fields=("rmsd", "ordering"), *,
         template's neighbours; "distance" (n,) Å, of nearest neighbours in the template laid on the shell; "orientation"
         (n, 4) the unit quaternion w, x, y, z that turns the template's axes (cube axes; a along x and c along z of hexagonal
         ones) into the crystal's, of all that are equivalent by the rotations of the crystal (432; 622; 532 for
-        icosahedra) that of the least angle, w ≥ 0; "ordering" (n,) int8, place in `ORDERINGS`.
+        icosahedra) that of the least angle, w ≥ 0; "deformation" (n, 9) the gradient F, row by row, that carries the
+        template, turned as the orientation says and of its own size, to the shell with the least squares: the
+        rotation times the stretch, without the scale that "distance" has; "ordering" (n,) int8, place in `ORDERINGS`.
     """
     for name in templates:
         if name not in TEMPLATES:
@@ -280,10 +282,11 @@ def match_templates(nb, reach, templates=METALS, fields=("rmsd", "ordering"), *,
     n = nb.nlocal
     which = sum(1 << TEMPLATES.index(name) for name in set(templates))
     kind, rmsd = np.empty(n, np.int8), np.empty(n)
-    out = {"distance": None, "orientation": None, "ordering": None}
-    shapes = {"distance": ((n,), float), "orientation": ((n, 4), float), "ordering": ((n,), np.int8)}
-    for name in set(fields) & set(out):
-        out[name] = np.zeros(*shapes[name])
+    shapes = {"distance": (n,), "orientation": (n, 4), "deformation": (n, 9), "ordering": (n,)}
+    out = {
+        name: np.zeros(shape, np.int8 if name == "ordering" else float) if name in fields else None
+        for name, shape in shapes.items()
+    }
     if "cubic_diamond" in templates or "hexagonal_diamond" in templates:
         near, rows = np.zeros((nb.nall, _ptm.SENT)), np.empty((n, 4), np.int32)
         _ptm.match(
@@ -375,10 +378,10 @@ FIELDS = {
     "bonds": "number of solid-like bonds (int32)",
     "centrosymmetry": "Å², 12 neighbours",
     "diamond": "as of `diamond` (int8)",
-    "rmsd": "of the best template, NaN without one; and distance, orientation, ordering: as of `match_templates`",
+    "rmsd": "of the best template, NaN without one; and distance, orientation, deformation, ordering: as of `match_templates`",
 }
 """Numbers of each atom that can be asked for, whatever the method."""
-_OF_TEMPLATES = ("rmsd", "distance", "orientation", "ordering")
+_OF_TEMPLATES = ("rmsd", "distance", "orientation", "deformation", "ordering")
 
 
 def labelled(nb, reach, method="q6", threshold=None, fields=(), templates=METALS, *, threads=1) -> Structure:

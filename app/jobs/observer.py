@@ -23,7 +23,7 @@ OWN = ("structure", "solid", "cluster", "nucleus")
 
 def check_field(name):
     """ValueError's sentence where [analysis] fields names what no analysis gives."""
-    known = (*OWN, "distance", "orientation", "ordering", *structure.FIELDS)
+    known = (*OWN, "distance", "orientation", "deformation", "ordering", *structure.FIELDS)
     bond_order = re.fullmatch(r"(local_)?[qw](\d+)", name)
     if name not in known and not (bond_order and 0 < int(bond_order[2]) <= 12):
         raise ValueError(f"no number of an atom is named {name!r}; known: {', '.join(dict.fromkeys(known))}, q6, w6 …")
@@ -179,7 +179,7 @@ class Observer:
 
 
 def _result(name) -> Result:
-    shapes = {"orientation": (4,)}
+    shapes = {"orientation": (4,), "deformation": (9,)}
     dtypes = {
         "structure": "int8",
         "solid": "int8",

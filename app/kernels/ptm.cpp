@@ -254,6 +254,7 @@ struct Template {
     std::vector<Vector> points;        // shell, then inner; barycentre with the atom itself at 0, mean distance 1
     alignas(32) double table[SHELL][4] = {};
     double norm = 0, nearest = 0;      // Σ|t|², distance of nearest neighbours
+    double spread[3] = {};             // Σ t ⊗ t, which is diagonal
     const std::vector<Quaternion>* symmetry = nullptr;  // rotations of the crystal, for the fundamental zone
 };
 
@@ -492,7 +493,7 @@ struct Templates {
         for (const Vector& p : points) {
             t.points.push_back({p[0] / mean, p[1] / mean, p[2] / mean});
             const Vector& q = t.points.back();
-            for (int k = 0; k < 3; ++k) t.table[t.points.size() - 1][k] = q[k];
+            for (int k = 0; k < 3; ++k) t.table[t.points.size() - 1][k] = q[k], t.spread[k] += q[k] * q[k];
             t.norm += inner_product(q, q);
             t.nearest = std::min(t.nearest, length(q));
         }
@@ -692,18 +693,21 @@ Quaternion multiply(const Quaternion& a, const Quaternion& b) {
             a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1], a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]};
 }
 
-// The equivalent rotation of the least angle.
-Quaternion reduced(const Quaternion& q, const std::vector<Quaternion>& symmetry) {
+// The rotation of the crystal that makes of q the equivalent rotation of the least angle.
+const Quaternion& reducing(const Quaternion& q, const std::vector<Quaternion>& symmetry) {
     double largest = -1;
     const Quaternion* by = &symmetry[0];
     for (const Quaternion& g : symmetry) {
         const double w = std::fabs(q[0] * g[0] - q[1] * g[1] - q[2] * g[2] - q[3] * g[3]);
         if (w > largest + 1e-12) largest = w, by = &g;
     }
-    Quaternion r = multiply(q, *by);
-    if (r[0] < 0)
-        for (double& c : r) c = -c;
-    return r;
+    return *by;
+}
+
+Matrix matrix_of(const Quaternion& q) {
+    const double w = q[0], x = q[1], y = q[2], z = q[3];
+    return {1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), 2 * (x * y + w * z), 1 - 2 * (x * x + z * z),
+            2 * (y * z - w * x), 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)};
 }
 
 // --- orderings of alloys ---------------------------------------------------------------------------------------------
@@ -740,20 +744,54 @@ Ordering ordering(int matched, const Template& t, int own, const int32_t* type) 
 
 constexpr int SENT = 8;  // neighbours of an atom that others need, for diamonds
 
+double* optional(const py::object& a, const char* name, int n, int columns) {
+    if (a.is_none()) return nullptr;
+    auto array = checked<double>(py::reinterpret_borrow<py::array>(a), name, columns > 1 ? 2 : 1, columns > 1 ? columns : 0);
+    if (array.shape(0) < n) wrong(std::string(name) + " has too few rows");
+    return array.mutable_data();
+}
+
 // Where results go; some may be absent.
 struct Results {
     int8_t* type;
-    double *rmsd, *distance, *quaternion;
+    double *rmsd, *distance, *quaternion, *deformation;
     int8_t* order;
+
+    Results(py::array& t, py::array& r, const py::object& d, const py::object& q, const py::object& f, const py::object& o, int n)
+        : order(nullptr) {
+        auto labels = checked<int8_t>(t, "type (n,) int8", 1);
+        auto deviations = checked<double>(r, "rmsd (n,) float64", 1);
+        if (labels.shape(0) < n || deviations.shape(0) < n) wrong("type and rmsd need a row for each atom");
+        type = labels.mutable_data(), rmsd = deviations.mutable_data();
+        distance = optional(d, "distance", n, 1), quaternion = optional(q, "orientation", n, 4);
+        deformation = optional(f, "deformation", n, 9);
+        if (o.is_none()) return;
+        auto orderings = checked<int8_t>(py::reinterpret_borrow<py::array>(o), "ordering (n,) int8", 1);
+        if (orderings.shape(0) < n) wrong("ordering needs a row for each atom");
+        order = orderings.mutable_data();
+    }
 
     void put(int row, const Match& m, int own, const int32_t* types) const {
         const Template& t = templates().of[m.type];
         type[row] = int8_t(m.type);
         rmsd[row] = std::sqrt(m.square);
         if (distance) distance[row] = t.nearest / (m.cosine * std::sqrt(t.norm / m.norm));
-        if (quaternion) {
-            const Quaternion q = reduced(rotation(m.overlap, m.cosine), *t.symmetry);
-            for (int k = 0; k < 4; ++k) quaternion[4 * size_t(row) + k] = q[k];
+        if (quaternion || deformation) {
+            const Quaternion raw = rotation(m.overlap, m.cosine), &by = reducing(raw, *t.symmetry);
+            const Quaternion q = multiply(raw, by);
+            if (quaternion)
+                for (int k = 0; k < 4; ++k) quaternion[4 * size_t(row) + k] = q[0] < 0 ? -q[k] : q[k];
+            if (deformation) {
+                // F of the least Σ |s x - F t|², then for the template turned as the orientation says
+                const Matrix turn = matrix_of(by);
+                double* f = deformation + 9 * size_t(row);
+                for (int i = 0; i < 3; ++i)
+                    for (int j = 0; j < 3; ++j) {
+                        f[3 * i + j] = 0;
+                        for (int k = 0; k < 3; ++k)
+                            f[3 * i + j] += m.overlap[3 * k + i] * m.cosine * t.norm / t.spread[k] * turn[3 * k + j];
+                    }
+            }
         }
         if (order) order[row] = ordering(m.type, t, own, types);
     }
@@ -765,27 +803,15 @@ struct Scratch {
     int order[MOST];
 };
 
-double* optional(const py::object& a, const char* name, int n, int columns) {
-    if (a.is_none()) return nullptr;
-    auto array = checked<double>(py::reinterpret_borrow<py::array>(a), name, columns > 1 ? 2 : 1, columns > 1 ? columns : 0);
-    if (array.shape(0) < n) wrong(std::string(name) + " has too few rows");
-    return array.mutable_data();
-}
-
 // Matches fcc, hcp, bcc, icosahedral and sc templates (bits of `which`), and notes for diamonds the order of neighbours.
 void match(const py::array& positions, const py::array& types, int64_t nlocal, double cutoff, unsigned which,
-           py::array type, py::array rmsd, const py::object& distance, const py::object& quaternion, const py::object& order,
-           const py::object& neighbours, const py::object& rows, int threads) {
+           py::array type, py::array rmsd, const py::object& distance, const py::object& quaternion, const py::object& deformation,
+           const py::object& order, const py::object& neighbours, const py::object& rows, int threads) {
     const Rows r(positions, nlocal);
     const Ints species = checked<int32_t>(types, "types (n+nghost,) int32", 1);
     if (species.shape(0) != r.rows) wrong("types and positions have different numbers of rows");
     const int32_t* kind = species.data();
-    auto labels = checked<int8_t>(type, "type (n,) int8", 1);
-    auto deviations = checked<double>(rmsd, "rmsd (n,) float64", 1);
-    if (labels.shape(0) < r.nlocal || deviations.shape(0) < r.nlocal) wrong("type and rmsd need a row for each atom");
-    Results out{labels.mutable_data(), deviations.mutable_data(), optional(distance, "distance", r.nlocal, 1),
-                optional(quaternion, "orientation", r.nlocal, 4), nullptr};
-    if (!order.is_none()) out.order = checked<int8_t>(py::reinterpret_borrow<py::array>(order), "ordering (n,) int8", 1).mutable_data();
+    const Results out(type, rmsd, distance, quaternion, deformation, order, r.nlocal);
     double* sent = optional(neighbours, "neighbours", r.nlocal, 4 * SENT);
     int32_t* inner_rows = nullptr;
     if (!rows.is_none()) inner_rows = checked<int32_t>(py::reinterpret_borrow<py::array>(rows), "rows (n, 4) int32", 2, 4).mutable_data();
@@ -796,7 +822,7 @@ void match(const py::array& positions, const py::array& types, int64_t nlocal, d
         out.type[row] = -1;
         out.rmsd[row] = std::numeric_limits<double>::infinity();
         if (out.order) out.order[row] = NONE;
-        if (inner_rows) inner_rows[4 * size_t(row)] = -1;
+        if (inner_rows) std::fill_n(inner_rows + 4 * size_t(row), 4, -1);
         if (n < 4) return;
         for (int k = 0; k < n; ++k) s.near.set(k, a.x[slots[k]] - centre[0], a.y[slots[k]] - centre[1], a.z[slots[k]] - centre[2]);
         for (int k = n; k < MOST; ++k) s.near.set(k, 0, 0, 0);
@@ -852,18 +878,14 @@ bool beneath(const Hull& hull, const Points& outer, const Points& inner) {
 
 // Matches the diamond templates by the neighbours of neighbours, which `match` noted, and overwrites worse matches.
 void match_diamond(const py::array& neighbours, const py::array& rows, const py::array& types, unsigned which, py::array type,
-                   py::array rmsd, const py::object& distance, const py::object& quaternion, const py::object& order, int threads) {
+                   py::array rmsd, const py::object& distance, const py::object& quaternion, const py::object& deformation,
+                   const py::object& order, int threads) {
     const Doubles table = checked<double>(neighbours, "neighbours (n+nghost, 32) float64", 2, 4 * SENT);
     const Ints inner_rows = checked<int32_t>(rows, "rows (n, 4) int32", 2, 4);
     const Ints species = checked<int32_t>(types, "types (n+nghost,) int32", 1);
     const int n = int(inner_rows.shape(0));
-    auto labels = checked<int8_t>(type, "type (n,) int8", 1);
-    auto deviations = checked<double>(rmsd, "rmsd (n,) float64", 1);
-    if (labels.shape(0) < n || deviations.shape(0) < n || species.shape(0) < n || table.shape(0) < n)
-        wrong("type, rmsd, types and neighbours need a row for each atom");
-    Results out{labels.mutable_data(), deviations.mutable_data(), optional(distance, "distance", n, 1),
-                optional(quaternion, "orientation", n, 4), nullptr};
-    if (!order.is_none()) out.order = checked<int8_t>(py::reinterpret_borrow<py::array>(order), "ordering (n,) int8", 1).mutable_data();
+    if (species.shape(0) < n || table.shape(0) < n) wrong("types and neighbours need a row for each atom");
+    const Results out(type, rmsd, distance, quaternion, deformation, order, n);
     const double* v = table.data();
     const int32_t *j = inner_rows.data(), *kind = species.data();
     for (int64_t k = 0; k < 4 * int64_t(n); ++k)
@@ -924,12 +946,12 @@ PYBIND11_MODULE(_ptm, m) {
     m.attr("TYPES") = std::vector<std::string>{"fcc", "hcp", "bcc", "ico", "sc", "cubic_diamond", "hexagonal_diamond"};
     m.attr("SENT") = 4 * SENT;
     m.def("match", &match, "positions"_a, "types"_a, "nlocal"_a, "cutoff"_a, "which"_a, "type"_a, "rmsd"_a,
-          "distance"_a = py::none(), "orientation"_a = py::none(), "ordering"_a = py::none(), "neighbours"_a = py::none(),
-          "rows"_a = py::none(), "threads"_a = 1,
+          "distance"_a = py::none(), "orientation"_a = py::none(), "deformation"_a = py::none(), "ordering"_a = py::none(),
+          "neighbours"_a = py::none(), "rows"_a = py::none(), "threads"_a = 1,
           "Templates of one shell: writes type (-1: none) and RMSD of the best, and what else is given.");
     m.def("match_diamond", &match_diamond, "neighbours"_a, "rows"_a, "types"_a, "which"_a, "type"_a, "rmsd"_a,
-          "distance"_a = py::none(), "orientation"_a = py::none(), "ordering"_a = py::none(), "threads"_a = 1,
-          "Diamond templates, by the neighbours of neighbours; overwrites worse matches.");
+          "distance"_a = py::none(), "orientation"_a = py::none(), "deformation"_a = py::none(), "ordering"_a = py::none(),
+          "threads"_a = 1, "Diamond templates, by the neighbours of neighbours; overwrites worse matches.");
     m.def("templates", [] {
         std::vector<std::vector<Vector>> points;
         for (const Template& t : templates().of) points.push_back(t.points);

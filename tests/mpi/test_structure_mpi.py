@@ -92,7 +92,7 @@ def test_structure_does_not_depend_on_ranks(world, cutoff):
     )
     for name in names:
         assert np.abs(by_id(system, several.fields[name]) - by_id(alone, reference.fields[name])).max() < 1e-9, name
-    fields = ("rmsd", "distance", "orientation", "ordering", "diamond")
+    fields = ("rmsd", "distance", "orientation", "deformation", "ordering", "diamond")
     matched = structure.structure(system, "ptm", 0.2, fields, structure.TEMPLATES)
     reference = structure.structure(alone, "ptm", 0.2, fields, structure.TEMPLATES)
     assert np.array_equal(by_id(system, matched.labels), by_id(alone, reference.labels))

@@ -11,7 +11,7 @@ from ostwald.app.kernels import _ptm
 from ostwald.parallel import World
 
 ALL = structure.TEMPLATES
-FIELDS = ("rmsd", "distance", "orientation", "ordering")
+FIELDS = ("rmsd", "distance", "orientation", "deformation", "ordering")
 CELLS = {
     "fcc": ("fcc", 3.6, (5, 6, 5), 6.5),
     "hcp": ("hcp", 2.5, (9, 5, 5), 5.5),
@@ -66,6 +66,22 @@ def test_crystals_are_recognised_however_they_are_turned(label, noise):
         assert error.max() < (1e-4 if noise < 1e-9 else 250 * noise / DISTANCE.get(label, 2.3))
         least = np.degrees(min((rotation * g).magnitude() for g in group))
         assert np.abs(misorientation(found, np.array([1.0, 0, 0, 0])) - least).max() < error.max() + 1e-4
+
+
+@pytest.mark.parametrize("label", ["fcc", "bcc", "sc", "cubic_diamond"])
+def test_deformation_is_that_of_a_strained_crystal(label):
+    lattice, a, cells, reach = CELLS[label]
+    positions, matrix, _ = atoms(lattice, a, cells)
+    rotation = Rotation.random(random_state=8)
+    strained = rotation.as_matrix() @ np.array([[1.02, 0.01, 0], [0.01, 0.99, -0.02], [0, -0.02, 1.01]])
+    nb = with_images(positions @ strained.T, matrix @ strained.T, reach)
+    labels, fields = structure.match_templates(nb, reach, ALL, ("deformation", "distance"), cutoff=np.inf)
+    assert (labels == structure.LABELS.index(label)).all()
+    found = fields["deformation"].reshape(-1, 3, 3)
+    found = found / np.cbrt(np.linalg.det(found))[:, None, None]
+    expected = strained / np.cbrt(np.linalg.det(strained)) @ Rotation.create_group("O").as_matrix()
+    off = np.abs(found[:, None] - expected[None]).max(axis=(2, 3)).min(axis=1)
+    assert off.max() < 1e-9
 
 
 def test_icosahedra():
@@ -159,7 +175,9 @@ def test_threshold_threads_and_restriction():
 
 
 def test_few_or_no_atoms():
-    for positions in (np.zeros((0, 3)), np.ones((1, 3)), icosahedron()[:5], np.zeros((20, 3))):
+    sheet = np.array([(x, y, 0.0) for x in range(0, 50, 2) for y in range(0, 50, 2)])
+    pairs = np.repeat(np.random.default_rng(1).uniform(0, 12, (200, 3)), 2, axis=0)  # atoms on one another
+    for positions in (np.zeros((0, 3)), np.ones((1, 3)), icosahedron()[:5], np.zeros((20, 3)), sheet, pairs):
         nb = with_images(positions, np.eye(3) * 50, 6.0)
         labels, fields = structure.match_templates(nb, 6.0, ALL, FIELDS)
         assert (labels == structure.OTHER).all() and np.isnan(fields["rmsd"]).all()
@@ -239,6 +257,7 @@ def ovito(positions, matrix, types=None):
     data.apply(IdentifyDiamondModifier())
     diamond = np.array(data.particles["Structure Type"])
     options = dict(output_rmsd=True, output_orientation=True, output_interatomic_distance=True)
+    options |= dict(output_deformation_gradient=True)
     modifier = PolyhedralTemplateMatchingModifier(rmsd_cutoff=0.0, output_ordering=types is not None, **options)
     kinds = PolyhedralTemplateMatchingModifier.Type
     names = ("FCC", "HCP", "BCC", "ICO", "SC", "CUBIC_DIAMOND", "HEX_DIAMOND")
@@ -250,7 +269,7 @@ def ovito(positions, matrix, types=None):
     for name, number in zip(ALL, numbers):
         labels[np.array(data.particles["Structure Type"]) == number] = structure.LABELS.index(name)
     result = dict(labels=labels, diamond=diamond)
-    for name in ("RMSD", "Interatomic Distance", "Orientation", "Ordering Type"):
+    for name in ("RMSD", "Interatomic Distance", "Orientation", "Ordering Type", "Elastic Deformation Gradient"):
         if name in data.particles:
             result[name] = np.array(data.particles[name])
     return result
@@ -271,6 +290,8 @@ def against_ovito(positions, matrix, reach, types=None, cutoffs=(0.1, 0.15, 0.2)
     assert not off.any() if differing == 1e-3 else off.mean() < 2 * differing
     turned = misorientation(fields["orientation"], expected["Orientation"][:, [3, 0, 1, 2]])[same]
     assert (turned < 0.1).mean() > 1 - 2 * differing  # the rest at the border of the fundamental zone
+    deformation = expected["Elastic Deformation Gradient"].reshape(-1, 3, 3).transpose(0, 2, 1).reshape(-1, 9)
+    assert (np.abs(fields["deformation"] - deformation)[same].max(axis=1) < 1e-6).mean() > 1 - 2 * differing
     if types is not None:
         assert np.array_equal(fields["ordering"][same], expected["Ordering Type"][same])
     shells = structure.diamond(nb, reach)
