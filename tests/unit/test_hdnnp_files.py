@@ -8,7 +8,7 @@ import pytest
 from hdnnp_reference import Reference, make_model
 
 from ostwald.app.info import describe
-from ostwald.app.potentials import PotentialError
+from ostwald.app.potentials import PotentialError, load
 from ostwald.app.potentials.hdnnp import n2p2
 from ostwald.app.potentials.hdnnp.model import BOHR, HARTREE, KINDS, SCALINGS, SymmetryFunction
 
@@ -464,11 +464,16 @@ def test_sigma_scaling_needs_sigma(tmp_path):
 
 
 def test_not_a_directory(tmp_path):
-    with pytest.raises(PotentialError, match="nowhere: no directory of a neural-network potential"):
+    with pytest.raises(PotentialError, match="nowhere: no such directory of a neural-network potential"):
         n2p2.read(tmp_path / "nowhere")
-    (tmp_path / "file").write_text(INPUT)
-    with pytest.raises(PotentialError, match="file: no directory of a neural-network potential"):
-        n2p2.read(tmp_path / "file")
+    directory(tmp_path / "net")
+    with pytest.raises(
+        PotentialError, match=r"net/input\.nn: is a file: name the directory of a neural-network potential"
+    ):
+        load(tmp_path / "net" / "input.nn")
+    (tmp_path / "net" / "input.nn").unlink()
+    with pytest.raises(PotentialError, match=r"net/input\.nn: the file is missing"):
+        load(tmp_path / "net")
 
 
 def test_info_sums_up_a_directory(tmp_path):

@@ -16,8 +16,9 @@ __all__ = ["HDNNP", "Model", "matches", "read"]
 
 
 def matches(path, text: str | None) -> bool:
-    """Whether this is a directory with an input.nn."""
-    return text is None and (path / "input.nn").exists()
+    """Whether this is a directory with an input.nn or scaling.data, or one of these files (read() then asks for the directory)."""
+    names = ("input.nn", "scaling.data")
+    return any((path / name).exists() for name in names) if text is None else path.name in names
 
 
 def read(path, species=None, precision="double", units=None) -> HDNNP:

@@ -94,8 +94,9 @@ def read(path, units: tuple[str, str] | None = None) -> Model:
     """
     folder = Path(path)
     if not folder.is_dir():
+        what = "is a file: name the directory" if folder.exists() else "no such directory"
         raise PotentialError(
-            "no directory of a neural-network potential (input.nn, scaling.data, weights.*.data)", path
+            f"{what} of a neural-network potential (with input.nn, scaling.data, weights.*.data)", path
         )
     settings = _Settings(folder / "input.nn")
     model = settings.model(units)
