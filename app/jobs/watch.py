@@ -159,7 +159,7 @@ class Watch:
         """The first event is told at once, later ones together, by `tell`."""
         if not self.told:
             self.told = True
-            self.world.log.warning(f"{self._tell(event)}; {self._crowd(event['atoms'])} in all")
+            self.world.log.warning(self._alone(event))
             return
         if self.news is None:
             self.news = dict(first=event["step"], looks=0, worst=event, atoms=0)
@@ -171,11 +171,16 @@ class Watch:
     def tell(self, step):
         """A warning that sums up what came since the last one."""
         news, self.news = self.news, None
-        if news is not None:
+        if news is not None and news["looks"] == 1:
+            self.world.log.warning(self._alone(news["worst"]))
+        elif news is not None:
             self.world.log.warning(
                 f"{self._tell(news['worst'])}: the worst of steps {news['first']} to {step}, where {news['looks']} looks "
                 f"found up to {self._crowd(news['atoms'])}"
             )
+
+    def _alone(self, event) -> str:
+        return f"{self._tell(event)}; {self._crowd(event['atoms'])} in all"
 
     def _crowd(self, atoms) -> str:
         """So many atoms, and what is said of them."""
@@ -370,7 +375,8 @@ class Extrapolation(Watch):
     def _tell(self, event):
         if event["value"] <= 0.0:
             return f"step {event['step']}: all atoms inside the training range"
-        more = f" (and {event['outside'] - 1} more functions)" if event["outside"] > 1 else ""
+        others = event["outside"] - 1
+        more = f" (and {others} more function{'s' * (others > 1)})" if others > 0 else ""
         return (
             f"extrapolation at step {event['step']}: atom {event['atom']} ({event['species']}) is outside the training range "
             f"by {event['value']:.3g} of its width in {event['name']}{more}"
@@ -410,9 +416,7 @@ class Extrapolation(Watch):
         if table:
             self.world.log(f"{'':<14}at most {self.atoms_max} atoms at once outside the training range; per function:")
             for line in table[:LISTED]:
-                self.world.log(
-                    f"{'':<14}{line['times']:>9} ×  by up to {line['largest']:<9.3g}{line['species']}  {line['name']}"
-                )
+                self.world.log(f"{'':<14}{line['times']:>9} ×  by up to {line['largest']:<9.3g}{line['name']}")
             if len(table) > LISTED:
                 self.world.log(f"{'':<14}and {len(table) - LISTED} more functions")
         return found | dict(atoms_max=self.atoms_max, functions=table)

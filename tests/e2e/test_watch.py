@@ -263,3 +263,38 @@ def test_extrapolation_of_a_published_network(ostwald, run_file, tmp_path, refer
     ase.io.write(tmp_path / "start.xyz", atoms, columns=["symbols", "positions"])
     text = HEATED.format(potential=f'"{folder}"', structure="cells = [2, 1, 1]", more="")
     check_extrapolation(ostwald, run_file, tmp_path, text, load(folder))
+
+
+def test_a_committee_of_networks(ostwald, run_file, tmp_path):
+    """Directories of one name in several folders; the run directory goes on where it was moved to."""
+    model = make_model(42, kinds=(2, 3), cutoff=4.0, spread=0.3)
+    rng = np.random.default_rng(1)
+    for folder in "ab":
+        elements = [
+            replace(
+                e, layers=[replace(l, weights=l.weights + 0.1 * rng.normal(size=l.weights.shape)) for l in e.layers]
+            )
+            for e in model.elements
+        ]
+        (tmp_path / folder).mkdir()
+        n2p2.write(replace(model, elements=elements), tmp_path / folder / "network")
+    write_crystal(tmp_path / "start.xyz")
+    more = "stop = 0.15\n[deviation]\nevery = 10\ndump = 0.0\n"
+    text = HEATED.format(potential='["a/network", "b/network"]', structure="", more=more)
+    status, out, err = ostwald("run", run_file(text), "-d", tmp_path / "run", ranks=2)
+    assert status == 0 and "ensemble of 2 HDNNP potentials" in out, out + err
+    figures = json.loads((tmp_path / "run/timing.json").read_text())
+    assert figures["total_steps"] < 40 and "[extrapolation] stop = 0.15" in figures["ended"]
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    for folder in "ab":
+        (tmp_path / folder).rename(tmp_path / f"gone-{folder}")
+    toml = moved / "run.toml"
+    toml.write_text(toml.read_text().replace("stop = 0.15", "stop = 1000.0"))
+    status, out, err = ostwald("resume", moved)
+    assert status == 0, out + err
+    figures = json.loads((moved / "timing.json").read_text())
+    assert figures["total_steps"] == 40 and figures["deviation"]["looks"] >= 5
+    kept = [moved / "network", moved / "2-network"]
+    for file in sorted((moved / "deviation").iterdir()):
+        atoms = ase.io.read(file)
+        assert np.abs(deviation(atoms.copy(), kept) - atoms.arrays["force_deviation"]).max() < 1e-6
