@@ -10,6 +10,7 @@ from ostwald.app.kernels import _fft
 from ostwald.parallel.migration import block_range
 
 LINE = 128  # bytes that arrays are aligned to
+PIECE = 1 << 23  # bytes of a field that is handed over in pieces
 
 
 class Fourier:
@@ -234,13 +235,16 @@ class Fourier:
 
     def look(self, sweep) -> None:
         """Calls sweep(rows, n1, along_y) on this rank's planes as planes() does; it must leave them as they are."""
+        sweep(*self._readable())
+
+    def _readable(self):
         if self._line is None:
-            return sweep(self._work, self._n[1], True)
+            return self._work, self._n[1], True
         if self._spare is None:
             self._spare = aligned(self._whole[self._i].size, self.dtype).reshape(self._whole[self._i].shape)
         _fft.rows(self._work, self._spare, self._n[1], self._nb, True, self.world.threads)
         self._turn(self._spare, 1)
-        sweep(self._lines, self._ny, False)
+        return self._lines, self._ny, False
 
     def columns(self, sweep) -> None:
         """Calls sweep(slabs) on this rank's columns, the same of all slabs, and hands them back to planes()."""
@@ -277,17 +281,25 @@ class Fourier:
 
     # --- transforms
 
-    def forward(self, field, spectrum, scale: float = 1.0) -> np.ndarray:
-        """scale times the transform of a field, into `spectrum` (made where None). What the planes held is lost."""
+    def forward(self, field, spectrum=None, scale: float = 1.0) -> np.ndarray:
+        """scale times the transform of a field, into `spectrum` (made where None). What the planes held is lost.
+
+        field: the brick, or a function (first, last) -> its planes first ... last - 1 (counted in the brick), which is
+        called for one piece after another, so that the whole field need not exist.
+        """
         spectrum = self.spectrum() if spectrum is None else spectrum
-        (_, n1, n2), threads, brick = self._n, self.world.threads, self._brick(field)
-        if self._line is None:
-            _fft.forward_planes(brick, self._work, n1, n2, True, threads)
-        else:
-            _fft.forward_planes(brick, self._lines, self._ny, n2, False, threads)
+        give = field if callable(field) else lambda first, last: field[first:last]
+        if not callable(field):
+            self._check(field, self._planes)
+        slab = self._line is None
+        target, n1 = (self._work, self._n[1]) if slab else (self._lines, self._ny)
+        for first, last in self._pieces():
+            piece = self._check(give(first, last), last - first)
+            _fft.forward_planes(piece, target[first:last], n1, self._n[2], slab, self.world.threads)
+        if not slab:
             self._gather_rows()
         self._to_columns()
-        _fft.forward_columns(self.slabs, spectrum, scale, threads)
+        _fft.forward_columns(self.slabs, spectrum, scale, self.world.threads)
         self._settle()
         return spectrum
 
@@ -299,21 +311,47 @@ class Fourier:
     def read(self, field=None) -> np.ndarray:
         """The field whose rows the planes hold, transformed along axis 0 only; they are kept."""
         field = self.field() if field is None else field
-        brick, n2, threads = self._brick(field), self._n[2], self.world.threads
-        self.look(lambda rows, n1, along_y: _fft.backward_planes(rows, brick, n1, n2, along_y, threads))
+        self._check(field, self._planes)
+        for _ in self.pieces(field):
+            pass
         return field
+
+    def pieces(self, field=None):
+        """The same piece by piece: (first, last, planes first ... last - 1 of the brick), in memory that is used again.
+
+        Collective when it starts.
+        """
+        (rows, n1, along_y), n2 = self._readable(), self._n[2]
+        buffer = None
+        for first, last in self._pieces():
+            if field is not None:
+                piece = field[first:last]
+            else:
+                size = (last - first) * int(np.prod(self.local[1:]))
+                buffer = aligned(size, self.dtype) if buffer is None else buffer
+                piece = buffer[:size].reshape(last - first, *self.local[1:])
+            _fft.backward_planes(
+                rows[first:last], self._check(piece, last - first), n1, n2, along_y, self.world.threads
+            )
+            yield first, last, piece
+
+    def _pieces(self):
+        """(first, last) of some MiB; in two dimensions whole groups of lines."""
+        plane = int(np.prod(self.local[1:])) * self.dtype.itemsize
+        count = max(1, PIECE // plane, self.world.threads)
+        count += -count % (2 * self.lanes) if self._ny == 1 else 0
+        return [(first, min(first + count, self._planes)) for first in range(0, self._planes, count)]
 
     def backward(self, spectrum, field=None) -> np.ndarray:
         """The sum over wave numbers of spectrum exp(i k·x), without a factor: backward(forward(c, scale=1/points)) is c."""
         self.restore(spectrum)
         return self.read(field)
 
-    def _brick(self, field):
-        if field.shape != self.local or field.dtype != self.dtype:
-            raise ValueError(
-                f"a field of {self.local} {self.dtype.name} is wanted here, not {field.shape} {field.dtype}"
-            )
-        return field.reshape(self._planes, self._ny, self._n[2])
+    def _check(self, field, planes: int):
+        shape = (planes, *self.local[1:])
+        if field.shape != shape or field.dtype != self.dtype:
+            raise ValueError(f"a field of {shape} {self.dtype.name} is wanted here, not {field.shape} {field.dtype}")
+        return field.reshape(planes, self._ny, self._n[2])
 
     def natural(self, spectrum) -> np.ndarray:
         """This rank's columns as complex numbers in NumPy's order: (columns, n0, W)."""

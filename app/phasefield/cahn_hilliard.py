@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ostwald.app.kernels import _cahn_hilliard
@@ -73,22 +75,35 @@ class CahnHilliard:
     # --- the field
 
     def set_field(self, phi, time: float = 0.0, steps: int = 0) -> None:
-        """Collective. phi: this rank's brick, shape fourier.local, finite; kept as the transform of φ - <φ>."""
-        f = self.fourier
-        phi = np.asarray(phi)
-        error = None
-        if phi.shape != f.local:
-            error = f"a field of shape {f.local} is wanted on rank {self.world.rank}, not {phi.shape}"
-        elif not np.isfinite(phi).all():
-            error = "the field must be finite"
+        """Collective. phi: this rank's brick, shape fourier.local, or a function (first, last) -> its planes
+        first ... last - 1, so that the whole field need not exist. Finite; kept as the transform of φ - <φ>.
+        """
+        f, error, base = self.fourier, None, self.well.centre
+        give = phi if callable(phi) else lambda first, last: phi[first:last]
+        if not callable(phi) and np.shape(phi) != f.local:
+            error = f"a field of shape {f.local} is wanted on rank {self.world.rank}, not {np.shape(phi)}"
         self.world.agree(error)
-        self.mean = self.world.allreduce(float(np.sum(phi, dtype=np.float64))) / self.points
-        fluctuation = f.field()
-        np.subtract(phi, self.mean, out=fluctuation, casting="same_kind")
+        total = [0.0]
+
+        def fluctuation(first, last):
+            """φ - base, its sum taken on the way; where φ is wrong, zeros: all ranks must come to the end."""
+            nonlocal error
+            planes = np.asarray(give(first, last))
+            if planes.shape != (last - first, *f.local[1:]):
+                error = error or f"planes {first} to {last} of a field came in the shape {planes.shape}"
+            elif not np.isfinite(planes).all():
+                error = error or "the field must be finite"
+            if error:
+                return np.zeros((last - first, *f.local[1:]), f.dtype)
+            planes = np.subtract(planes, base, dtype=np.float64)
+            total.append(float(planes.sum()))
+            return planes.astype(f.dtype, copy=False)
+
         f.forward(fluctuation, self.spectrum, 1.0 / self.points)
-        del fluctuation
+        self.world.agree(error)
+        self.mean = base + self.world.allreduce(math.fsum(total)) / self.points
         origin = np.nonzero((f.ky == 0) & (f.kz[:, 0] == 0))[0]
-        self.spectrum[origin, 0, 0] = self.spectrum[origin, 0, f.lanes] = 0  # rounding of the mean
+        self.spectrum[origin, 0, 0] = self.spectrum[origin, 0, f.lanes] = 0  # the mean has its own place
         f.restore(self.spectrum)
         self.time, self.steps = float(time), int(steps)
 
@@ -97,6 +112,15 @@ class CahnHilliard:
         phi = self.fourier.read()
         phi += self.mean
         return phi
+
+    def pieces(self):
+        """φ piece by piece: (first, last, planes first ... last - 1 of this rank's brick), in memory that is used again.
+
+        Collective when it starts.
+        """
+        for first, last, piece in self.fourier.pieces():
+            piece += self.mean
+            yield first, last, piece
 
     # --- steps
 

@@ -35,7 +35,7 @@ def test_transform_is_that_of_numpy(world, shape, shared, dtype):
     for ranks in grids(world, shape, dtype):
         f = Fourier(world, shape, dtype, ranks, shared)
         mine = brick(f, whole)
-        spectrum = f.forward(mine, None)
+        spectrum = f.forward(mine)
         here = f.weights[:, None, :] > 0
         values = np.where(here, wanted[np.arange(shape[0])[None, :, None], f.ky[:, None, None], f.kz[:, None, :]], 0)
         error = np.abs(f.natural(spectrum) - values).max(initial=0) / np.abs(wanted).max()
@@ -80,7 +80,7 @@ def test_threads_change_nothing(world):
     for threads in (1, 3):
         world.threads = threads
         f = Fourier(world, whole.shape)
-        spectrum = f.forward(brick(f, whole), None)
+        spectrum = f.forward(brick(f, whole))
         results.append((spectrum, f.backward(spectrum)))
         f.close()
     assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(results[0][1], results[1][1])
@@ -97,5 +97,5 @@ def test_sizes_that_cannot_be(world):
             Fourier(world, (1, 8))
     f = Fourier(world, (8, 8, 8))
     with pytest.raises(ValueError, match="wanted"):
-        f.forward(np.zeros((8, 8, 9)), None)
+        f.forward(np.zeros((8, 8, 9)))
     f.close()

@@ -266,6 +266,26 @@ def test_bad_arguments(world):
             solver.step(dt)
 
 
+@pytest.mark.parametrize("shape", [(30, 16, 20), (200, 18)])
+def test_pieces_make_the_whole(world, shape, monkeypatch):
+    """Set and read in pieces of a few planes: bit for bit the same."""
+    phi = noise(shape)
+    whole = CahnHilliard(world, shape, double_well(3.0), 3.0)
+    whole.set_field(phi)
+    monkeypatch.setattr("ostwald.parallel.fourier.PIECE", 4 * phi[0].nbytes)
+    parts = CahnHilliard(world, shape, double_well(3.0), 3.0)
+    asked = []
+    parts.set_field(lambda first, last: asked.append((first, last)) or phi[first:last])
+    assert len(asked) > 5 and asked[0][0] == 0 and asked[-1][1] == shape[0]
+    assert np.array_equal(parts.spectrum, whole.spectrum) and parts.mean == pytest.approx(phi.mean(), abs=1e-16)
+    field = whole.field()
+    for first, last, piece in parts.pieces():
+        assert np.array_equal(piece, field[first:last])
+    assert np.array_equal(parts.field(), field)
+    with pytest.raises(RuntimeError, match="shape"):
+        parts.set_field(lambda first, last: phi[first:first])
+
+
 def test_divergence_is_told(world):
     solver = CahnHilliard(world, (16, 16, 16), double_well(3.0), 3.0)
     solver.set_field(noise((16, 16, 16), 0.5, 2.0))
