@@ -232,19 +232,23 @@ def critical_size(rows, events, grown=2.0) -> CriticalSize:
     """The bracket of the critical size from the history of a run (`io.nuclei.read_nuclei`).
 
     A nucleus has grown if it still lives and has more than `grown` times as many atoms as any had that fell back. What a
-    nucleus does after it took in another is not counted: neither that it fell back nor that it grew.
+    nucleus does after it took in another or lost a part is not counted, nor what split off: neither that it fell back
+    nor that it grew. Nor does one tell from where it grew that was beyond already when the history begins.
     """
     ended = {int(e["number"]): int(e["kind"]) for e in events if e["kind"] in (MERGE, DISSOLVE)}
-    taken: dict[int, int] = {}
-    for e in events[events["kind"] == MERGE]:
-        taken.setdefault(int(e["other"]), int(e["step"]))
+    apart = {int(e["number"]) for e in events if e["kind"] == SPLIT}
+    mixed: dict[int, int] = {}  # the step from which on a nucleus is not what it was by itself
+    for e in events[np.isin(events["kind"], (MERGE, SPLIT))]:
+        mixed.setdefault(int(e["other"]), int(e["step"]))
     order = np.lexsort((rows["step"], rows["number"]))
     numbers, start = np.unique(rows["number"][order], return_index=True)
     histories = dict(zip(numbers.tolist(), np.split(order, start[1:]))) if len(numbers) else {}
     back, living = [], {}
     for number, at in histories.items():
-        size = rows["size"][at]
-        alone = rows["step"][at] < taken.get(number, np.inf)
+        if number in apart:
+            continue
+        size, step = rows["size"][at], rows["step"][at]
+        alone = step < mixed.get(number, np.inf)
         peaks = np.maximum.accumulate(size)
         fell = peaks[(size <= 0.5 * peaks) & alone]
         if ended.get(number) == DISSOLVE:
@@ -252,15 +256,15 @@ def critical_size(rows, events, grown=2.0) -> CriticalSize:
         elif len(fell):
             back.append(int(fell[-1]))
         if number not in ended:
-            living[number] = size, alone
+            living[number] = size, step, alone
     dissolved = np.sort(np.array(back, np.int64))
     most = dissolved[-1] if len(dissolved) else 0
     winners, started = [], []
-    for number, (size, alone) in living.items():
+    for number, (size, step, alone) in living.items():
         if size[-1] <= grown * most:
             continue
         beyond = np.flatnonzero((size > most) & alone)
-        if len(beyond):
+        if len(beyond) and step[beyond[0]] > rows["step"].min():
             winners.append(number)
             started.append(int(size[beyond[0]]))
     return CriticalSize(dissolved, np.array(winners, np.int64), np.array(started, np.int64))

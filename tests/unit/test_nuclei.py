@@ -5,7 +5,7 @@ import pytest
 
 from ostwald.app.analysis import structure
 from ostwald.app.analysis.clusters import _TURNS, find_clusters, first_shell
-from ostwald.app.analysis.nuclei import BIRTH, DISSOLVE, EVENT, MERGE, Nuclei, critical_size
+from ostwald.app.analysis.nuclei import BIRTH, DISSOLVE, EVENT, MERGE, SPLIT, Nuclei, critical_size
 from ostwald.app.atoms import build
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
@@ -42,6 +42,10 @@ def test_bracket_of_the_critical_size():
     found = critical_size(*history(sizes, ends))
     np.testing.assert_array_equal(found.grown, [3])
     assert found.bracket == (80, 120)
+    # nor is what split off, or the loss of that part
+    sizes[6], sizes[3][4:] = [0, 0, 0, 0, 150, 100], [120, 250, 100, 700]
+    found = critical_size(*history(sizes, [*ends[:2], (4, SPLIT, 6, 3), (6, DISSOLVE, 6, 0)]))
+    assert found.bracket == (80, 95) and list(found.grown) == [4]
 
 
 def test_no_embryo_and_no_nucleus():
@@ -49,8 +53,9 @@ def test_no_embryo_and_no_nucleus():
     assert np.isnan(found.bracket).all() and np.isnan(found.growing(10))
     found = critical_size(*history({1: [20, 30, 10]}, [(3, DISSOLVE, 1, 0)]))
     assert found.bracket[0] == 30 and np.isnan(found.bracket[1])
-    found = critical_size(*history({1: [20, 300, 1000]}))
-    assert np.isnan(found.bracket[0]) and found.bracket[1] == 20
+    # one that was there at the beginning does not tell from where it grew
+    found = critical_size(*history({1: [20, 300, 1000], 2: [0, 30, 400]}))
+    assert np.isnan(found.bracket[0]) and found.bracket[1] == 30 and list(found.grown) == [2]
 
 
 def test_state_is_plain_and_complete():
