@@ -54,6 +54,7 @@ class Extrapolation:
 
     excess (n,) float32: of the function that is farthest outside, the distance over the width of its range; 0 inside.
     function (n,) integer: that function, -1 inside. count (n,) integer: how many functions are outside.
+    Functions that did not vary in training are not looked at.
     """
 
     excess: np.ndarray

@@ -1,40 +1,19 @@
 """High-dimensional neural-network potentials evaluated natively (equations in model.py, how in kernels/hdnnp.cpp)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from ase.data import atomic_numbers
 
 from ostwald.app.kernels import _hdnnp
 
-from .. import base
-from ..base import Potential, PotentialError, check_precision
+from ..base import Extrapolation, Potential, PotentialError, check_precision
 from . import n2p2
 from .model import ACTIVATIONS, ANGULAR, COMPACT, RADIAL, WEIGHTED, Element, Model, SymmetryFunction
 
 CORES = {"e": 4, "p1": 5, "p2": 6, "p3": 7, "p4": 8}
 """Shapes of the compact functions by the kernel's numbers, which are those of the cutoff types."""
 
-
 SMALLEST = 1e-25
 """Functions that stay below this all over the training set are beyond single precision, with the derivatives they need."""
-
-
-@dataclass
-class Extrapolation:
-    """How far the local atoms of a compute() are outside the range of the training set.
-
-    excess (n,) float32: of the function that is farthest outside, the distance over the width of its range; 0 inside.
-    function (n,) int16: that function, -1 inside. count (n,) int16: how many functions are outside.
-    Functions that did not vary in training are not looked at.
-    """
-
-    excess: np.ndarray
-    function: np.ndarray
-    count: np.ndarray
-
-
-Extrapolation = getattr(base, "Extrapolation", Extrapolation)
 
 
 class HDNNP(Potential):
