@@ -116,11 +116,16 @@ def _round_length(x):
     return max(step * power for step in (1, 2, 5) if step * power <= x * (1 + 1e-9))
 
 
-def slice_svg(frame, labels, *, axis=2, middle=0.5, thickness=None, width=760):
+def _spacing(frame, total=None):
+    """Å: cube root of the volume of an atom; total: atoms of the cell, where the frame holds only some of them."""
+    return (abs(np.linalg.det(frame.matrix)) / max(total or len(frame.positions), 1)) ** (1 / 3)
+
+
+def slice_svg(frame, labels, *, axis=2, middle=0.5, thickness=None, width=760, total=None):
     """An SVG element: the atoms of a slab seen along its normal, the cell's outline and a scale bar.
 
     The slab lies across cell axis `axis` at the fraction `middle`, `thickness` (Å) thick; None: four layers of atoms.
-    labels (n,): colour of each atom. Colours of lines and text come from the page (--ink, --muted).
+    labels (n,): colour of each atom; total: atoms of the cell, if there are more than in the frame. Colours of lines and text come from the page (--ink, --muted).
     """
     matrix = np.asarray(frame.matrix, float)
     first, second = matrix[(axis + 1) % 3], matrix[(axis + 2) % 3]
@@ -129,7 +134,7 @@ def slice_svg(frame, labels, *, axis=2, middle=0.5, thickness=None, width=760):
     normal /= np.linalg.norm(normal)
     ey = np.cross(normal, ex)
     height = abs(matrix[axis] @ normal)
-    spacing = (abs(np.linalg.det(matrix)) / max(len(frame.positions), 1)) ** (1 / 3)
+    spacing = _spacing(frame, total)
     thickness = min(height, 3.2 * spacing if thickness is None else thickness)
 
     s = (frame.positions - frame.origin) @ np.linalg.inv(matrix)
@@ -211,14 +216,14 @@ _EDGES = [(a, b) for a in range(8) for b in (a | 1, a | 2, a | 4) if b > a]
 """The edges of a cell between its corners, whose number has bit k set where the corner lies at the end of axis k."""
 
 
-def solid_svg(frame, labels, solid, *, width=640, azimuth=28.0, elevation=16.0):
+def solid_svg(frame, labels, solid, *, width=640, azimuth=28.0, elevation=16.0, total=None):
     """An SVG element: the solid atoms alone, coloured by label, in the outline of the cell, and a scale bar.
 
-    labels (n,), solid (n,) bool. A cell of a million atoms takes about a second: what is hidden is not drawn.
+    labels (n,), solid (n,) bool; total: as of `slice_svg`. A cell of a million atoms takes about a second: what is hidden is not drawn.
     """
     matrix, origin = np.asarray(frame.matrix, float), np.asarray(frame.origin, float)
     view = _camera(matrix, azimuth, elevation)
-    spacing = (abs(np.linalg.det(matrix)) / max(len(frame.positions), 1)) ** (1 / 3)
+    spacing = _spacing(frame, total)
     s = (np.asarray(frame.positions)[solid] - origin) @ np.linalg.inv(matrix)
     s -= np.where(frame.periodic, np.floor(s), 0.0)
     x, y, depth = view @ (s @ matrix).T
@@ -262,14 +267,14 @@ def solid_svg(frame, labels, solid, *, width=640, azimuth=28.0, elevation=16.0):
     )
 
 
-def cluster_svg(frame, positions, labels, *, width=480, azimuth=28.0, elevation=16.0, reach=None):
+def cluster_svg(frame, positions, labels, *, width=480, azimuth=28.0, elevation=16.0, reach=None, total=None):
     """An SVG element: atoms at `positions` (m, 3) Å alone, seen from near, with a scale bar.
 
-    frame: of the cell they are from, for the view and the size of an atom. reach: Å from their centre to the edges of the
+    frame: of the cell they are from, for the view and (total: as of `slice_svg`) the size of an atom. reach: Å from their centre to the edges of the
     picture; default: all of them.
     """
     view = _camera(np.asarray(frame.matrix, float), azimuth, elevation)
-    spacing = (abs(np.linalg.det(frame.matrix)) / len(frame.positions)) ** (1 / 3)
+    spacing = _spacing(frame, total)
     x, y, depth = view @ (positions - positions.mean(axis=0)).T
     reach = max(np.abs(x).max(), np.abs(y).max()) + spacing if reach is None else reach
     scale = width / (2 * reach)

@@ -23,9 +23,9 @@ def _surroundings(frame, reach):
     return nb, images.owners
 
 
-def _volume(frame):
-    """Å³ of the cell for each atom."""
-    return abs(np.linalg.det(frame.matrix)) / len(frame.positions)
+def _volume(frame, total=None):
+    """Å³ of the cell for each atom; total: their number where the frame holds only some of them."""
+    return abs(np.linalg.det(frame.matrix)) / (total or len(frame.positions))
 
 
 def classify(frame, method="q6", threshold=None, templates=structure.METALS, fields=()) -> structure.Structure:
@@ -38,17 +38,18 @@ def classify(frame, method="q6", threshold=None, templates=structure.METALS, fie
     return structure.labelled(_surroundings(frame, reach)[0], reach, method, threshold, fields, templates)
 
 
-def clusters(frame, solid, cutoff=None):
+def clusters(frame, solid, cutoff=None, total=None):
     """(ids (n,) int, sizes (k,)): which cluster of solid atoms an atom is in, 0 the largest, -1 none.
 
-    solid (n,) bool. cutoff: Å, default as `analysis.clusters.find_clusters`.
+    solid (n,) bool. cutoff: Å, default as `analysis.clusters.find_clusters` for a cell of `total` atoms, by default those
+    of the frame.
     """
     solid = np.asarray(solid, bool)
     chosen = np.flatnonzero(solid)
     ids = np.full(len(solid), -1)
     if not len(chosen):
         return ids, np.zeros(0, int)
-    graph = _bonds(frame, chosen, cutoff)
+    graph = _bonds(frame, chosen, cutoff, total)
     count, member = connected_components(graph, directed=False)
     sizes = np.bincount(member, minlength=count)
     order = np.argsort(-sizes, kind="stable")
@@ -58,9 +59,9 @@ def clusters(frame, solid, cutoff=None):
     return ids, sizes[order]
 
 
-def _bonds(frame, chosen, cutoff=None):
+def _bonds(frame, chosen, cutoff=None, total=None):
     """(m, m) sparse matrix of the bonds among the chosen atoms (m,), over periodic faces too."""
-    cutoff = FIRST_SHELL * _volume(frame) ** (1 / 3) if cutoff is None else float(cutoff)
+    cutoff = FIRST_SHELL * _volume(frame, total) ** (1 / 3) if cutoff is None else float(cutoff)
     part = _Part(np.asarray(frame.positions)[chosen], frame)
     nb, owners = _surroundings(part, cutoff)
     offsets, indices = structure.neighbours(nb, cutoff, cutoff=cutoff)
@@ -76,15 +77,15 @@ class _Part:
         self.matrix, self.origin, self.periodic = frame.matrix, frame.origin, frame.periodic
 
 
-def unwrapped(frame, inside, cutoff=None):
+def unwrapped(frame, inside, cutoff=None, total=None):
     """(m, 3) Å: the atoms of one cluster (`inside` (n,) bool), moved by lattice vectors so that it is in one piece.
 
-    From atom to atom along bonds (cutoff as of `clusters`), so it may reach through the whole cell; one that winds around
+    From atom to atom along bonds (cutoff, total: as of `clusters`), so it may reach through the whole cell; one that winds around
     it is cut somewhere.
     """
     chosen = np.flatnonzero(inside)
     s = (np.asarray(frame.positions, float)[chosen] - frame.origin) @ np.linalg.inv(frame.matrix)
-    _, before = breadth_first_order(_bonds(frame, chosen, cutoff), 0, directed=False)
+    _, before = breadth_first_order(_bonds(frame, chosen, cutoff, total), 0, directed=False)
     before = np.where(before < 0, np.arange(len(chosen)), before)  # the first atom is where it is
     shift = np.where(frame.periodic, -np.rint(s - s[before]), 0.0)
     while True:  # each atom's shift against the first: jumps along the tree double in length

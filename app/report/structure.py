@@ -9,7 +9,7 @@ import numpy as np
 
 from ostwald.app import picture
 from ostwald.app.analysis import frame as analysis
-from ostwald.app.analysis.structure import CRYSTALLINE, LABELS
+from ostwald.app.analysis.structure import CRYSTAL, CRYSTALLINE, LABELS
 from ostwald.app.report.plots import GRID, INK, MUTED, dress, svg_of
 from ostwald.app.report.run import classified, method_of
 from ostwald.app.report.style import number
@@ -28,6 +28,10 @@ def _labels(run, frame, fields=()):
         labels = np.asarray(stored["structure"]).astype(int)
         solid = np.asarray(stored["solid"], bool) if "solid" in stored else CRYSTALLINE[labels]
         return labels, solid, {name: stored[name] for name in fields}
+    if (
+        run.settings.get("trajectory", {}).get("select") and not fields
+    ):  # all are solid, without the neighbours to say of what
+        return np.full(len(frame.positions), CRYSTAL), np.ones(len(frame.positions), bool), {}
     found = analysis.classify(frame, *method_of(run.settings.get("analysis", {})), missing)
     return found.labels.astype(int), found.solid, {**found.fields, **{k: stored[k] for k in fields if k in stored}}
 
@@ -53,7 +57,7 @@ def _slices(run) -> str:
         labels, _, _ = _labels(run, frame)
         seen |= set(np.unique(labels).tolist())
         items.append(
-            f'<figure class="card">{picture.slice_svg(frame, labels)}<figcaption>{_when(frame)}, '
+            f'<figure class="card">{picture.slice_svg(frame, labels, total=run.atoms)}<figcaption>{_when(frame)}, '
             f"step {frame.info.get('step', 0)}</figcaption></figure>"
         )
     how = run.settings.get("analysis", {})
@@ -72,7 +76,7 @@ def _growth(run) -> str:
         seen |= set(np.unique(labels[solid]).tolist())
         share = f"{number(100 * solid.sum() / run.atoms, 3)} % solid"
         items.append(
-            f'<figure class="card">{picture.solid_svg(frame, labels, solid)}'
+            f'<figure class="card">{picture.solid_svg(frame, labels, solid, total=run.atoms)}'
             f"<figcaption>{_when(frame)}, {share}</figcaption></figure>"
         )
     if not items:
@@ -89,15 +93,15 @@ def _nucleus(run) -> str:
         return ""
     frame = run.frame(run.nucleus)
     labels, solid, _ = _labels(run, frame)
-    ids, sizes = analysis.clusters(frame, solid)
+    ids, sizes = analysis.clusters(frame, solid, total=run.atoms)
     if not len(sizes) or sizes[0] < 20:
         return ""
     inside = ids == 0
-    positions, of = analysis.unwrapped(frame, inside), labels[inside]
+    positions, of = analysis.unwrapped(frame, inside, total=run.atoms), labels[inside]
     away = np.linalg.norm(positions - positions.mean(axis=0), axis=1)
     reach = float(away.max()) + 2.0
     views = "".join(
-        f'<figure class="card">{picture.cluster_svg(frame, positions, of, azimuth=turn, reach=reach)}</figure>'
+        f'<figure class="card">{picture.cluster_svg(frame, positions, of, azimuth=turn, reach=reach, total=run.atoms)}</figure>'
         for turn in (28.0, 118.0)
     )
     count = np.bincount(of, minlength=len(LABELS))

@@ -148,6 +148,23 @@ def test_hidden_atoms_need_not_be_drawn(monkeypatch):
     assert "<image" not in nothing and nothing.count("<path") == 3  # the cell and the scale bar
 
 
+def test_frames_of_selected_atoms():
+    """Solid atoms only, as [trajectory] select = "solid" leaves them: the same clusters, and atoms of the same size."""
+    crystal, inside = ball(radius=10.0)
+    few = Structure(crystal.positions[inside], crystal.matrix, ("Ni",), crystal.types[inside], info=crystal.info)
+    n, labels = len(inside), np.full(len(inside), structure.FCC)
+    ids, sizes = analyse.clusters(few, np.ones(inside.sum(), bool), total=n)
+    assert sizes.tolist() == [inside.sum()] and analyse.clusters(few, inside[inside], cutoff=1.0)[1].max() == 1
+    assert np.allclose(analyse.unwrapped(few, ids == 0, total=n), analyse.unwrapped(crystal, inside))
+    assert picture.solid_svg(few, labels[inside], inside[inside], total=n) == picture.solid_svg(crystal, labels, inside)
+    run = SimpleNamespace(settings={"trajectory": {"select": "solid"}}, atoms=n)
+    found, solid, _ = structure_page._labels(run, few)
+    assert (found == structure.CRYSTAL).all() and solid.all()
+    nothing = Structure(np.zeros((0, 3)), crystal.matrix, ("Ni",), np.zeros(0, int), info=crystal.info)
+    assert "<svg" in picture.slice_svg(nothing, np.zeros(0, int), total=n)
+    assert "<svg" in picture.solid_svg(nothing, np.zeros(0, int), np.zeros(0, bool), total=n)
+
+
 def test_what_lies_behind_is_darker():
     x, y = (g.ravel() for g in np.meshgrid(np.arange(20.0), np.arange(20.0)))
     depth = np.where((abs(x - 10) < 3) & (abs(y - 10) < 3), -6.0, 0.0)  # a hole
