@@ -264,11 +264,11 @@ def _group_json(g):
             dict(
                 directory=one.path.name,
                 seed=one.seed,
-                observed_ps=float(one.time[-1]),
+                observed_ps=round(float(one.time[-1]), 6),
                 largest=float(one.size.max()),
-                induction_ps=g.induction[k][0] if g.induction else None,
+                induction_ps=round(g.induction[k][0], 6) if g.induction else None,
                 nucleated=g.induction[k][1] if g.induction else None,
-                transformed_ps=float(at) if np.isfinite(at) else None,
+                transformed_ps=round(float(at), 6) if np.isfinite(at) else None,
             )
             for k, (one, at) in enumerate(zip(g.replicas, g.transformed))
         ],

@@ -68,7 +68,7 @@ def _figures(group, name):
     found = [("Growth", _sizes(group, name), _sizes_caption(group))]
     if group.survival and group.survival.events:
         percent = f"{100 * group.survival.confidence:g} %"
-        caption = f"Steps: Kaplan–Meier; ticks: replicas whose run ended. Line and band: exp(−J V (t − t₀)) and its {percent} interval."
+        caption = f"Steps: Kaplan–Meier; ticks: replicas whose run ended. Line and band: exp(−J\u00a0V\u00a0(t\u00a0−\u00a0t₀)) and its {percent} interval."
         found.append(("Melts that have not nucleated", _survival(group, name), caption))
     if group.first_passage:
         caption = "Points: mean over replicas. Line: τ_J/2 [1 + erf(b(n − n*))]"
