@@ -10,7 +10,7 @@ from ostwald.app import picture
 from ostwald.app.analysis.nuclei import DISSOLVE, EVENTS, MERGE, SPLIT, critical_size
 from ostwald.app.analysis.structure import LABELS
 from ostwald.app.report.plots import INK, LINES, MUTED, blank, dress, legend, svg_of, time_unit
-from ostwald.app.report.style import number, table
+from ostwald.app.report.style import cards, number, table
 from ostwald.io.nuclei import read_nuclei
 
 ROWS = 15
@@ -32,13 +32,24 @@ def nuclei(run) -> str:
     said = f"{len(histories)} nuclei: {counts[DISSOLVE]} dissolved, {counts[MERGE]} merged into another, {counts[SPLIT]} split off."
     if np.isfinite(low):
         said += f" The largest that fell back had {low:.0f} atoms"
-        said += f"; the smallest from which one grew for good, {high:.0f}." if np.isfinite(high) else "; none grew yet."
+        said += (
+            f"; the smallest from which one grew for good, {high:.0f}."
+            if np.isfinite(high)
+            else "; none that was seen to form has grown for good."
+        )
+    figures = [
+        (
+            "Size",
+            _sizes(histories, events, bracket),
+            "One line a nucleus; crosses: dissolved; rings: merged into another. Band: bracket of the critical size.",
+        )
+    ]
+    if len(bracket.grown):
+        caption = "Of all that reached a size, the fraction that grew and did not fall back."
+        figures.append(("Embryos that went on to grow", _fates(bracket), caption))
     return (
-        f'<h2>Nuclei</h2><div class="two"><figure class="card"><h3>Size</h3>{_sizes(histories, events, bracket)}'
-        "<figcaption>One line a nucleus; crosses: dissolved; rings: merged into another. Band: bracket of the critical size."
-        f'</figcaption></figure><figure class="card"><h3>Embryos that went on to grow</h3>{_fates(bracket)}'
-        "<figcaption>Of all that reached a size, the fraction that grew and did not fall back.</figcaption></figure></div>"
-        f'<p class="note">{said}</p><div class="card" style="margin-top:14px"><h3>The largest</h3>{_list(histories, events)}</div>'
+        f'<h2>Nuclei</h2><div class="two">{cards(figures)}</div><p class="note">{said}</p>'
+        f'<div class="card" style="margin-top:14px"><h3>The largest</h3>{_list(histories, events)}</div>'
     )
 
 
