@@ -321,6 +321,7 @@ class HDNNP {
     int32_t* second = w.second.data() + list.index;
     const T* shape = &w.shape[size_t(group.shape) * w.capacity];
     const V reach2 = splat(reach * reach);
+    const T outside2 = T(4 * cutoff_ * cutoff_);
     index_vec<T> lane;
     for (int l = 0; l < W; l++) lane[l] = l;
     list.start.resize(n1 + 1);
@@ -328,6 +329,7 @@ class HDNNP {
     for (int j = 0; j < n1; j++) {
       list.start[j] = n;
       const int js = j0 + j, k1 = k0 + (same ? j : n2);
+      if (w.r2[js] >= outside2) continue;  // beyond every cutoff, where several of them lie on one place; NaN goes on
       const T xj = w.x[js], yj = w.y[js], zj = w.z[js], r2j = w.r2[js], ij = w.inverse_r[js], fj = shape[js], rj = w.r[js];
       for (int k = k0; k < k1; k += W) {
         const V p = r2j + load(&w.r2[k]);

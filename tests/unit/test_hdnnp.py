@@ -143,6 +143,25 @@ def test_nan_stays_visible():
 
 
 @pytest.mark.parametrize("precision", ["double", "mixed"])
+def test_neighbours_just_beyond_the_cutoff(precision):
+    """In large boxes they pass the coarse first look, several at once: no term of theirs may remain."""
+    potential = HDNNP(make_model(33, kinds=(2, 3, 9, 21, 22), cutoff=4.0), precision=precision)
+    directions = np.array([[1, 0, 0], [0.1, 1, 0], [0.2, 0.1, 1], [-1, 0.3, 0], [0, -1, 0.2]])
+    shell = (4.0 + 1e-5) * directions / np.linalg.norm(directions, axis=1)[:, None]
+    inside = np.array([[1.9, 0.1, 0.0], [0.3, 2.1, 0.4], [-1.2, -0.8, 1.6]])
+    forces = []
+    for extra in (shell, 1.5 * shell):
+        near = np.concatenate([[[0, 0, 0]], inside, extra, [[3000.0, 0, 0]]]) + 500.0
+        types = (np.arange(len(near)) % 2).astype(np.int32)
+        indices = np.arange(1, len(near), dtype=np.int32)
+        nb = Neighbourhoods(near, types, 1, np.array([0, len(indices)]), indices, "full")
+        forces.append(np.zeros((nb.nall, 3)))
+        potential.compute(nb, forces[-1])
+    assert np.isfinite(forces[0]).all() and (forces[0][1:4] != 0).any()
+    np.testing.assert_array_equal(*forces)
+
+
+@pytest.mark.parametrize("precision", ["double", "mixed"])
 def test_symmetry_functions(precision):
     model = make_model(23, cutoff=4.0)
     atoms = random_atoms(13, count=8, length=6.5)
