@@ -27,9 +27,8 @@ using namespace ostwald;
 
 typedef double Four __attribute__((vector_size(32)));
 
-inline Four cross(Four a, Four b) {
-    return Four{a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0], 0.0};
-}
+OSTWALD_INLINE Four turned(Four a) { return Four{a[1], a[2], a[0], a[3]}; }
+OSTWALD_INLINE Four cross(Four a, Four b) { return turned(a * turned(b) - turned(a) * b); }
 inline double dot(Four a, Four b) {
     const Four p = a * b;
     return p[0] + p[1] + p[2];
@@ -64,7 +63,7 @@ struct Hull {
     int8_t third[MOST][32];    // [a][b]: the facet (a, b, c), counter-clockwise seen from outside, or -1
     int8_t number[MOST][32];   // and its place among
     int8_t facet[2 * MOST][3];
-    double x[2 * MOST], y[2 * MOST], z[2 * MOST];  // outward normals of facets, of any length
+    alignas(32) Four normal[2 * MOST];  // of facets, outward, of any length
     int degree[MOST];          // facets at a point
     int facets;
     template <int BLOCKS> bool wrap(const Points& p, int n);
@@ -92,6 +91,8 @@ bool Hull::wrap(const Points& given, int n) {
         store(p.y + k, py_[part] = load(given.y + k) + size * load(jitter.y + k));
         store(p.z + k, pz[part] = load(given.z + k) + size * load(jitter.z + k));
     }
+    alignas(32) Four at[8 * BLOCKS];
+    for (int k = 0; k < 8 * BLOCKS; ++k) at[k] = p.at(k);
     std::memset(third, -1, sizeof third[0] * n);
     std::memset(degree, 0, sizeof(int) * n);
     facets = 0;
@@ -101,7 +102,7 @@ bool Hull::wrap(const Points& given, int n) {
     // Turning the plane through the edge a b, of outward normal N, with no points above, away from where its facet lies:
     // the point that it meets first has the largest ratio of the distance in the plane to the depth below it.
     const auto turn = [&](int a, Four edge, Four normal, uint32_t excluded) __attribute__((always_inline)) {
-        const Four away = cross(normal, edge), origin = p.at(a);
+        const Four away = cross(normal, edge), origin = at[a];
         const double u0 = dot(normal, origin), v0 = dot(away, origin);
         const double floor = 1e-200;
         Lanes best = splat(-1e300);
@@ -126,11 +127,11 @@ bool Hull::wrap(const Points& given, int n) {
 
     // A first edge: a tangent plane at the farthest point, turned about any line in it, then about the edge found.
     const int a0 = farthest;
-    const Four start = p.at(a0);
+    const Four start = at[a0];
     const Four line = std::fabs(start[0]) < std::fabs(start[1]) ? Four{0.0, -start[2], start[1], 0.0} : Four{start[2], 0.0, -start[0], 0.0};
     const int b0 = turn(a0, line, start, 1u << a0);
     if (b0 >= n) return false;
-    const Four tilted = cross(line, p.at(b0) - start);
+    const Four tilted = cross(line, at[b0] - start);
 
     struct Open {
         int8_t a, b, d;
@@ -140,9 +141,8 @@ bool Hull::wrap(const Points& given, int n) {
     int waiting = 0;  // first in, first out: the next edges do not wait for the point just sought
     const auto add = [&](int a, int b, int c) __attribute__((always_inline)) {
         if (c >= n || facets >= most || third[b][c] >= 0 || third[c][a] >= 0) return false;
-        const Four normal = cross(p.at(b) - p.at(a), p.at(c) - p.at(a));
         const int f = facets++;
-        x[f] = normal[0], y[f] = normal[1], z[f] = normal[2];
+        normal[f] = cross(at[b] - at[a], at[c] - at[a]);
         facet[f][0] = int8_t(a), facet[f][1] = int8_t(b), facet[f][2] = int8_t(c);
         third[a][b] = int8_t(c), third[b][c] = int8_t(a), third[c][a] = int8_t(b);
         number[a][b] = number[b][c] = number[c][a] = int8_t(f);
@@ -151,14 +151,13 @@ bool Hull::wrap(const Points& given, int n) {
         if (third[a][c] < 0) open[waiting++] = {int8_t(a), int8_t(c), int8_t(b), int8_t(f)};
         return true;
     };
-    const int c0 = turn(a0, p.at(b0) - start, tilted, 1u << a0 | 1u << b0);
+    const int c0 = turn(a0, at[b0] - start, tilted, 1u << a0 | 1u << b0);
     if (!add(a0, b0, c0)) return false;
     if (third[b0][a0] < 0) open[waiting++] = {int8_t(b0), int8_t(a0), int8_t(c0), 0};
     for (int next = 0; next < waiting; ++next) {
         const Open e = open[next];
         if (third[e.a][e.b] >= 0) continue;
-        const int c = turn(e.a, p.at(e.b) - p.at(e.a), Four{x[e.facet], y[e.facet], z[e.facet], 0.0},
-                           1u << e.a | 1u << e.b | 1u << e.d);
+        const int c = turn(e.a, at[int(e.b)] - at[int(e.a)], normal[int(e.facet)], 1u << e.a | 1u << e.b | 1u << e.d);
         if (!add(e.a, e.b, c)) return false;
     }
     return true;
@@ -190,10 +189,7 @@ bool by_solid_angle(const Points& near, int n, Hull& hull, int* order) {
     if (!hull.wrap<3>(dual, MOST)) return false;
 
     // A facet's normal points to a corner of the cell.
-    for (int f = 0; f < hull.facets; f += W) {
-        const Lanes x = load(hull.x + f), y = load(hull.y + f), z = load(hull.z + f), scale = 1.0 / sqrt(x * x + y * y + z * z);
-        store(hull.x + f, x * scale), store(hull.y + f, y * scale), store(hull.z + f, z * scale);
-    }
+    for (int f = 0; f < hull.facets; ++f) hull.normal[f] /= std::sqrt(dot(hull.normal[f], hull.normal[f]));
     // The face of k is a fan of spherical triangles R1 R2 R3 with tan(Ω/2) = R1·(R2×R3) / (1 + R1·R2 + R2·R3 + R3·R1)
     // (van Oosterom and Strackee 1983): the product of these as complex numbers has the argument Ω/2 of their sum, and
     // only the order matters, for which a number that grows with the argument is enough.
@@ -205,7 +201,7 @@ bool by_solid_angle(const Points& near, int n, Hull& hull, int* order) {
     for (int k = 0; k < n; ++k) {
         double real = 1, imaginary = 0;
         if (hull.degree[k] > 2) {
-            const auto corner = [&](int f) { return Four{hull.x[f], hull.y[f], hull.z[f], 0.0}; };
+            const auto corner = [&](int f) { return hull.normal[f]; };
             int v = some[k];
             const Four first = corner(hull.number[k][v]);
             v = hull.third[k][v];
@@ -866,7 +862,7 @@ void match(const py::array& positions, const py::array& types, int64_t nlocal, d
 bool beneath(const Hull& hull, const Points& outer, const Points& inner) {
     for (int f = 0; f < hull.facets; ++f) {
         const int8_t* corner = hull.facet[f];
-        const Four normal{hull.x[f], hull.y[f], hull.z[f], 0.0};
+        const Four normal = hull.normal[f];
         const double height = dot(normal, outer.at(corner[0]));
         for (int i = 0; i < 4; ++i) {
             const bool own = corner[0] / 3 == i && corner[1] / 3 == i && corner[2] / 3 == i;
