@@ -8,7 +8,7 @@
 // What is done to be quick:
 // - One routine finds all hulls, by gift wrapping with the points in the lanes of vectors. A Voronoi cell is the dual of
 //   the hull of the inverted points r/r², so it needs no other.
-// - Points are moved by 3e-7 of their distance before a hull is sought, so that flat faces of perfect crystals are cut
+// - Points are moved by 2e-6 of their distance before a hull is sought, so that flat faces of perfect crystals are cut
 //   into triangles in one way; distances are those of the points as they are.
 // - Graphs are looked up, not brought into a canonical form: the table holds what each triangulation of each template
 //   looks like from each of its directed edges that may be met first, with the ways to lay it on the template. A shell is
@@ -25,6 +25,7 @@ namespace {
 
 using namespace ostwald;
 
+#pragma GCC diagnostic ignored "-Wpsabi"  // of a target without AVX: nothing here is called from elsewhere
 typedef double Four __attribute__((vector_size(32)));
 
 OSTWALD_INLINE Four turned(Four a) { return Four{a[1], a[2], a[0], a[3]}; }
@@ -45,7 +46,7 @@ struct Points {
     void set(int k, double a, double b, double c) { x[k] = a, y[k] = b, z[k] = c; }
 };
 
-// Numbers between -3e-7 and 3e-7, the same everywhere.
+// Numbers between -2e-6 and 2e-6, the same everywhere.
 struct Jitter {
     alignas(64) double x[MOST], y[MOST], z[MOST];
     Jitter() {
@@ -53,7 +54,7 @@ struct Jitter {
         for (double* p : {x, y, z})
             for (int k = 0; k < MOST; ++k) {
                 state = state * 6364136223846793005u + 1442695040888963407u;
-                p[k] = (double(state >> 11) * 0x1p-52 - 1.0) * 3e-7;
+                p[k] = (double(state >> 11) * 0x1p-52 - 1.0) * 2e-6;
             }
     }
 };
