@@ -97,9 +97,10 @@ template <class T, int D> struct Sweep {
 
   struct Space {
     const fft::Plan<T>&back, &forth;
-    Buffer<T> z, a, b, scratch;
+    Staging<T> z;
+    Buffer<T> a, b, scratch;
     explicit Space(int n)
-        : back(fft::plan<T>(n)), forth(fft::plan<T>(n, true)), z(int64_t(n) * row<T>), a(back.buffer()), b(forth.buffer()),
+        : back(fft::plan<T>(n)), forth(fft::plan<T>(n, true)), z(n, 1), a(back.buffer()), b(forth.buffer()),
           scratch(std::max(back.scratch(), forth.scratch())) {}
   };
 
@@ -107,14 +108,14 @@ template <class T, int D> struct Sweep {
     vec<T> first, others;
     for (int l = 0; l < lanes<T>; l++) first[l] = l < group.count, others[l] = l + lanes<T> < group.count;
     group.gather(work.nz, work.blocks, work.block_stride(), s.z);
-    fft::begin(s.back, From<T, true>{s.z, row<T>}, s.a.data);
+    fft::begin(s.back, From<T, true, 1>{s.z.data}, s.a.data);
     if (!look) {
       const auto go = [&](auto point) {
         fft::finish(s.back, s.a.data, s.scratch.data, fft::Turn<T, decltype(point)>{s.forth, s.b.data, point});
         return point.sums;
       };
       const Sums sums = out ? go(Pointwise<T, D, true>{well, first, others}) : go(Pointwise<T, D, false>{well, first, others});
-      fft::finish(s.forth, s.b.data, s.scratch.data, To<T, false>{s.z, row<T>});
+      fft::finish(s.forth, s.b.data, s.scratch.data, To<T, false, 1>{s.z.data});
       group.scatter(work.nz, work.blocks, work.block_stride(), s.z);
       if (out) put(number, sums);
     } else {
@@ -273,13 +274,12 @@ template <class T, bool elastic, bool measure> struct Update {
   }
 };
 
-// A column in its planes; those of the column that comes `ahead` columns later are fetched meanwhile.
-template <class T> struct Ahead {
+// A column in its planes.
+template <class T> struct Column {
   T* const* planes;
-  int64_t at, ahead;
-  OSTWALD_INLINE void operator()(int j, vec<T>& re, vec<T>& im) const {
+  int64_t at;
+  OSTWALD_INLINE void operator()(int j, int, vec<T>& re, vec<T>& im) const {
     const T* a = planes[j] + at;
-    __builtin_prefetch(a + ahead, 1, 2), __builtin_prefetch(a + ahead + lanes<T>, 1, 2);
     re = load(a), im = load(a + lanes<T>);
   }
   template <int R> OSTWALD_INLINE void take(int j, int stride, const vec<T>* re, const vec<T>* im) const {
@@ -291,7 +291,21 @@ template <class T> struct Ahead {
   }
 };
 
-constexpr int AHEAD = 4;  // columns
+// Fetches the next column of the planes and of the spectrum beside the butterflies of this one, a few rows at each: rows of a
+// column lie a plane apart, where no processor fetches by itself, and all at once would wait for the memory.
+template <class T> struct Fetch {
+  T* const* planes;
+  int64_t at;
+  const T* spectrum;
+  int some, n, i = 0;
+  OSTWALD_INLINE void operator()() {
+    for (int k = 0; k < some && i < n; k++, i++) {
+      const T *a = planes[i] + at, *b = spectrum + int64_t(i) * row<T>;
+      __builtin_prefetch(a, 1, 2), __builtin_prefetch(a + lanes<T>, 1, 2);
+      __builtin_prefetch(b, 1, 2), __builtin_prefetch(b + lanes<T>, 1, 2);
+    }
+  }
+};
 
 template <class T, bool elastic, bool measure>
 void sweep_columns(const Columns<T>& columns, T* spectrum, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
@@ -299,21 +313,24 @@ void sweep_columns(const Columns<T>& columns, T* spectrum, const T* kx, const T*
   const int n = columns.size();
   const auto &forth = fft::plan<T>(n), &back = fft::plan<T>(n, true);
   using Operation = Update<T, elastic, measure>;
+  const int64_t butterflies = forth.butterflies() + back.butterflies() - n / forth.radices.back();  // one pass is both's
+  const int some = int((n + butterflies - 1) / butterflies);
   py::gil_scoped_release release;
 #pragma omp parallel num_threads(threads)
   {
     Buffer<T> a(forth.buffer()), b(back.buffer()), scratch(std::max(forth.scratch(), back.scratch()));
 #pragma omp for schedule(dynamic, 16)
     for (int64_t c = 0; c < columns.count; c++) {
-      const int64_t ahead = std::min<int64_t>(AHEAD, columns.count - 1 - c) * row<T>;
-      const Ahead<T> column{columns.planes.data(), c * row<T>, ahead};
+      const int64_t next = std::min(c + 1, columns.count - 1);
+      const Column<T> column{columns.planes.data(), c * row<T>};
+      Fetch<T> fetch{columns.planes.data(), next * row<T>, spectrum + next * n * row<T>, some, n};
       const vec<T> k = load(kz + c * lanes<T>);
       Operation op{spectrum + c * n * row<T>, kx, ky[c] * ky[c], k * k, T(rate), T(rate / points), T(stiffness), moduli, {},
                    load(weight + c * lanes<T>)};
       if constexpr (elastic) op.column.set(*moduli, ky[c], k);
-      fft::begin(forth, column, a.data);
-      fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op});
-      fft::finish(back, b.data, scratch.data, column);
+      fft::begin(forth, column, a.data, fetch);
+      fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op}, fetch);
+      fft::finish(back, b.data, scratch.data, column, fetch);
       if constexpr (measure) out[2 * c] = op.gradient, out[2 * c + 1] = op.strain;
     }
   }

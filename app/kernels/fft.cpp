@@ -12,10 +12,11 @@ template <class T, bool inverse> struct Real {
   T* field;
   int64_t x_step, y_step;
   const fft::Plan<T>& plan;
-  Buffer<T> z, buffer, scratch;
+  Staging<T> z;
+  Buffer<T> buffer, scratch;
 
   Real(const Planes<T>& w, T* f, int64_t xs, int64_t ys)
-      : work(w), field(f), x_step(xs), y_step(ys), plan(fft::plan<T>(w.nz)), z(int64_t(w.nz) * row<T>), buffer(plan.buffer()),
+      : work(w), field(f), x_step(xs), y_step(ys), plan(fft::plan<T>(w.nz)), z(w.nz, 0), buffer(plan.buffer()),
         scratch(plan.scratch()) {}
 
   void lines(const Lines<T>& group, T* first, int64_t step) {
@@ -23,8 +24,8 @@ template <class T, bool inverse> struct Real {
     for (int i = 0; i < Lines<T>::most; i++) real[i] = first + std::min(i, group.count - 1) * step;
     if (inverse) group.gather(work.nz, work.blocks, work.block_stride(), z);
     else Lines<T>::gather_real(real, work.nz, z);
-    fft::begin(plan, From<T, inverse>{z, row<T>}, buffer.data);
-    fft::finish(plan, buffer.data, scratch.data, To<T, inverse>{z, row<T>});
+    fft::begin(plan, From<T, inverse>{z.data}, buffer.data);
+    fft::finish(plan, buffer.data, scratch.data, To<T, inverse>{z.data});
     if (inverse) Lines<T>::scatter_real(real, group.count, work.nz, z);
     else group.scatter(work.nz, work.blocks, work.block_stride(), z);
   }
@@ -117,7 +118,7 @@ void rows(py::array source, py::array target, int n1, int blocks, bool inverse, 
 template <class T, bool swapped> struct Column {
   T* const* planes;
   int64_t at;
-  OSTWALD_INLINE void operator()(int j, vec<T>& re, vec<T>& im) const {
+  OSTWALD_INLINE void operator()(int j, int, vec<T>& re, vec<T>& im) const {
     const T* a = planes[j] + at;
     re = load(a + (swapped ? lanes<T> : 0)), im = load(a + (swapped ? 0 : lanes<T>));
   }
@@ -170,7 +171,7 @@ template <class T> void backward_columns_of(const py::array& array, const std::v
     Buffer<T> buffer(plan.buffer()), scratch(plan.scratch());
 #pragma omp for schedule(dynamic, 16)
     for (int64_t c = 0; c < columns.count; c++) {
-      const auto source = [&](int j, vec<T>& re, vec<T>& im) __attribute__((always_inline)) {
+      const auto source = [&](int j, int, vec<T>& re, vec<T>& im) __attribute__((always_inline)) {
         const T* a = spectrum + (c * n + place[j]) * row<T>;
         re = load(a + lanes<T>), im = load(a);
       };

@@ -143,6 +143,11 @@ template <class T> struct Plan {
   }
   int64_t buffer() const { return radices[0] * block; }         // elements that a transform works in
   int64_t scratch() const { return block_rows * int64_t(row<T>); }
+  int64_t butterflies() const {
+    int64_t count = 0;
+    for (int radix : radices) count += n / radix;
+    return count;
+  }
   // Where output k stands when the sink's rows are stored one call after another.
   std::vector<int> order() const {
     std::vector<int> k;
@@ -201,20 +206,27 @@ template <class T, int R> OSTWALD_INLINE void store_turned(T* out, int64_t step,
   }
 }
 
-// source(j, re, im) gives row j.
-template <class T, int R, class Source> void first_pass(const Plan<T>& plan, Source& source, T* buffer) {
+// What is done beside every butterfly: nothing, or something for later such as fetching memory.
+struct Nothing {
+  OSTWALD_INLINE void operator()() const {}
+};
+
+// source(k, i, re, im) gives row k = j + (n/r1) i.
+template <class T, int R, class Source, class Beside>
+void first_pass(const Plan<T>& plan, Source& source, T* buffer, Beside& beside) {
   const int rows = plan.block_rows;
   const T* w = plan.first.data();
   for (int j = 0; j < rows; j++, w += 2 * (R - 1)) {
     vec<T> re[R], im[R];
 #pragma GCC unroll 8
-    for (int i = 0; i < R; i++) source(j + rows * i, re[i], im[i]);
+    for (int i = 0; i < R; i++) source(j + rows * i, i, re[i], im[i]);
     butterfly<T, R>(re, im);
     store_turned<T, R>(buffer + int64_t(j) * row<T>, plan.block, w, re, im);
+    beside();
   }
 }
 
-template <class T, int R> void between_pass(const T* in, T* out, int l, int m, const T* w) {
+template <class T, int R, class Beside> void between_pass(const T* in, T* out, int l, int m, const T* w, Beside& beside) {
   const int64_t far = int64_t(l) * m * row<T>, step = int64_t(m) * row<T>;
   for (int j = 0; j < l; j++, w += 2 * (R - 1))
     for (int k = 0; k < m; k++) {
@@ -224,11 +236,13 @@ template <class T, int R> void between_pass(const T* in, T* out, int l, int m, c
       for (int i = 0; i < R; i++) re[i] = load(a + i * far), im[i] = load(a + i * far + lanes<T>);
       butterfly<T, R>(re, im);
       store_turned<T, R>(out + (k + int64_t(R) * j * m) * row<T>, step, w, re, im);
+      beside();
     }
 }
 
 // What the last pass gives goes to sink.take<R>(j, stride, re, im): row j + stride p is (re[p], im[p]).
-template <class T, int R, class Sink> void last_pass(const Plan<T>& plan, const T* in, int q, Sink& sink) {
+template <class T, int R, class Sink, class Beside>
+void last_pass(const Plan<T>& plan, const T* in, int q, Sink& sink, Beside& beside) {
   const int m = plan.block_rows / R, first = plan.radices[0], stride = plan.n / R;
   for (int k = 0; k < m; k++) {
     vec<T> re[R], im[R];
@@ -239,26 +253,29 @@ template <class T, int R, class Sink> void last_pass(const Plan<T>& plan, const 
     }
     butterfly<T, R>(re, im);
     sink.template take<R>(q + first * k, stride, re, im);
+    beside();
   }
 }
 
-template <class T, class Source> void begin(const Plan<T>& plan, Source&& source, T* buffer) {
-  with_radix(plan.radices[0], [&](auto R) { first_pass<T, R.value>(plan, source, buffer); });
+template <class T, class Source, class Beside = const Nothing>
+void begin(const Plan<T>& plan, Source&& source, T* buffer, Beside&& beside = {}) {
+  with_radix(plan.radices[0], [&](auto R) { first_pass<T, R.value>(plan, source, buffer, beside); });
 }
 
 // The rest of a transform whose first pass filled `buffer`.
-template <class T, class Sink> void finish(const Plan<T>& plan, T* buffer, T* scratch, Sink&& sink) {
+template <class T, class Sink, class Beside = const Nothing>
+void finish(const Plan<T>& plan, T* buffer, T* scratch, Sink&& sink, Beside&& beside = {}) {
   for (int q = 0; q < plan.radices[0]; q++) {
     T *in = buffer + q * plan.block, *out = scratch;
     int l = plan.block_rows, m = 1;
     for (size_t s = 0; s < plan.between.size(); s++) {
       const int radix = plan.radices[s + 1];
       l /= radix;
-      with_radix(radix, [&](auto R) { between_pass<T, R.value>(in, out, l, m, plan.between[s].data()); });
+      with_radix(radix, [&](auto R) { between_pass<T, R.value>(in, out, l, m, plan.between[s].data(), beside); });
       m *= radix;
       std::swap(in, out);
     }
-    with_radix(plan.radices.back(), [&](auto R) { last_pass<T, R.value>(plan, in, q, sink); });
+    with_radix(plan.radices.back(), [&](auto R) { last_pass<T, R.value>(plan, in, q, sink, beside); });
   }
 }
 

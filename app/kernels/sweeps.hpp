@@ -102,22 +102,21 @@ template <class F> auto by_dtype(const py::array& a, F&& f) {
 
 // ---- parts of a sweep ----------------------------------------------------------------------------------------------------
 
-// Rows `step` elements apart; `swapped`: real and imaginary parts exchanged, for the transform with the other sign.
-template <class T, bool swapped> struct From {
+// Rows one after another; `swapped`: real and imaginary parts exchanged, for the transform with the other sign. `gap`: rows left out
+// after each n/radix of them, so that the rows of a butterfly of a power of two do not meet in a set of the cache.
+template <class T, bool swapped, int gap = 0> struct From {
   const T* data;
-  int64_t step;
-  OSTWALD_INLINE void operator()(int j, vec<T>& re, vec<T>& im) const {
-    const T* a = data + j * step;
+  OSTWALD_INLINE void operator()(int k, int i, vec<T>& re, vec<T>& im) const {
+    const T* a = data + int64_t(k + gap * i) * row<T>;
     re = load(a + (swapped ? lanes<T> : 0)), im = load(a + (swapped ? 0 : lanes<T>));
   }
 };
-template <class T, bool swapped> struct To {
+template <class T, bool swapped, int gap = 0> struct To {
   T* data;
-  int64_t step;
   template <int R> OSTWALD_INLINE void take(int j, int stride, const vec<T>* re, const vec<T>* im) const {
 #pragma GCC unroll 8
     for (int p = 0; p < R; p++) {
-      T* a = data + (j + int64_t(stride) * p) * step;
+      T* a = data + (j + int64_t(stride + gap) * p) * row<T>;
       store(a + (swapped ? lanes<T> : 0), re[p]), store(a + (swapped ? 0 : lanes<T>), im[p]);
     }
   }
@@ -133,9 +132,20 @@ template <class T, bool inverse> struct Rows {
       if (in != out) std::memcpy(out, in, row<T> * sizeof(T));
       return;
     }
-    fft::begin(plan, From<T, inverse>{in, row<T>}, buffer.data);
-    fft::finish(plan, buffer.data, scratch.data, To<T, inverse>{out, row<T>});
+    fft::begin(plan, From<T, inverse>{in}, buffer.data);
+    fft::finish(plan, buffer.data, scratch.data, To<T, inverse>{out});
   }
+};
+
+// Lines along z on their way: n rows [W lines | W lines]; `gap` as above, for transforms that begin with plan(n) or end with its reverse.
+template <class T> struct Staging {
+  Buffer<T> data;
+  std::vector<int64_t> place;  // of a row, in elements
+  Staging(int n, int gap) : data((n + 8) * int64_t(row<T>)) {
+    const int part = fft::plan<T>(n).block_rows;
+    for (int k = 0; k < n; k++) place.push_back((k + gap * (k / part)) * int64_t(row<T>));
+  }
+  OSTWALD_INLINE T* operator[](int k) const { return data.data + place[k]; }
 };
 
 // 2 W lines along z: complex rows in the planes on one side, [z][W lines as real | W lines as imaginary parts] on the other.
@@ -145,7 +155,7 @@ template <class T> struct Lines {
   int count = 0;
 
   // The complex rows as spectrum of re + i im.
-  void gather(int nz, int blocks, int64_t block_stride, T* z) const {
+  void gather(int nz, int blocks, int64_t block_stride, const Staging<T>& z) const {
     alignas(128) T tile[4][W * W];
     for (int b = 0; b < blocks; b++) {
       for (int s = 0; s < 4; s++) {
@@ -160,11 +170,11 @@ template <class T> struct Lines {
       }
       for (int i = 0, k = b * W; i < W && 2 * k <= nz; i++, k++) {
         const vec<T> ar = load(tile[0] + i * W), ai = load(tile[1] + i * W), br = load(tile[2] + i * W), bi = load(tile[3] + i * W);
-        T* low = z + int64_t(k) * row<T>;
+        T* low = z[k];
         if (k == 0 || 2 * k == nz) {  // real, whatever rounding left in the imaginary part
           store(low, ar), store(low + W, br);
         } else {
-          T* high = z + int64_t(nz - k) * row<T>;
+          T* high = z[nz - k];
           store<T>(low, ar - bi), store<T>(low + W, ai + br);
           store<T>(high, ar + bi), store<T>(high + W, br - ai);
         }
@@ -172,13 +182,13 @@ template <class T> struct Lines {
     }
   }
 
-  void scatter(int nz, int blocks, int64_t block_stride, const T* z) const {
+  void scatter(int nz, int blocks, int64_t block_stride, const Staging<T>& z) const {
     alignas(128) T tile[4][W * W];
     for (int b = 0; b < blocks; b++) {
       for (int i = 0, k = b * W; i < W; i++, k++) {
         vec<T> ar{}, ai{}, br{}, bi{};
         if (2 * k <= nz) {
-          const T *low = z + int64_t(k) * row<T>, *high = z + int64_t(k ? nz - k : 0) * row<T>;
+          const T *low = z[k], *high = z[k ? nz - k : 0];
           const vec<T> fr = load(low), fi = load(low + W), gr = load(high), gi = load(high + W);
           const T half = T(0.5);
           ar = half * (fr + gr), ai = half * (fi - gi), br = half * (fi + gi), bi = half * (gr - fr);
@@ -205,7 +215,7 @@ template <class T> struct Lines {
   }
 
   // Real lines lines[i][0 … nz - 1], to and from [z][2 W].
-  static void gather_real(T* const* lines, int nz, T* z) {
+  static void gather_real(T* const* lines, int nz, const Staging<T>& z) {
     for (int s = 0; s < 2; s++)
       for (int z0 = 0; z0 < nz; z0 += W) {
         vec<T> t[W];
@@ -217,15 +227,15 @@ template <class T> struct Lines {
           else std::memcpy(&t[i], lines[s * W + i] + z0, m * sizeof(T));
         }
         fft::transpose<T>(t);
-        for (int i = 0; i < m; i++) store(z + int64_t(z0 + i) * row<T> + s * W, t[i]);
+        for (int i = 0; i < m; i++) store(z[z0 + i] + s * W, t[i]);
       }
   }
-  static void scatter_real(T* const* lines, int count, int nz, const T* z) {
+  static void scatter_real(T* const* lines, int count, int nz, const Staging<T>& z) {
     for (int s = 0; s < 2; s++)
       for (int z0 = 0; z0 < nz && s * W < count; z0 += W) {
         vec<T> t[W];
         const int m = std::min(W, nz - z0);
-        for (int i = 0; i < W; i++) t[i] = i < m ? load(z + int64_t(z0 + i) * row<T> + s * W) : vec<T>{};
+        for (int i = 0; i < W; i++) t[i] = i < m ? load(z[z0 + i] + s * W) : vec<T>{};
         fft::transpose<T>(t);
         for (int i = 0; i < W && s * W + i < count; i++) std::memcpy(lines[s * W + i] + z0, &t[i], m * sizeof(T));
       }
