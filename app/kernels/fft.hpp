@@ -20,6 +20,12 @@
 
 #include "simd.hpp"
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define OSTWALD_SHUFFLEVECTOR 1  // Clang, and GCC from 12 on; earlier ones have __builtin_shuffle
+#endif
+#endif
+
 namespace ostwald::fft {
 
 template <class T> constexpr int row = 2 * lanes<T>;  // elements of a row
@@ -300,8 +306,13 @@ template <class T, int h, size_t... l> OSTWALD_INLINE void exchange(vec<T>* a, s
   for (int i = 0; i < n; i++) {
     if (i & h) continue;
     const vec<T> x = a[i], y = a[i + h];
+#if OSTWALD_SHUFFLEVECTOR
     a[i] = __builtin_shufflevector(x, y, (l & h ? n + l - h : l)...);
     a[i + h] = __builtin_shufflevector(x, y, (l & h ? n + l : l + h)...);
+#else
+    a[i] = __builtin_shuffle(x, y, ivec<T>{int_of<T>(l & h ? n + l - h : l)...});
+    a[i + h] = __builtin_shuffle(x, y, ivec<T>{int_of<T>(l & h ? n + l : l + h)...});
+#endif
   }
 }
 }  // namespace detail
