@@ -62,7 +62,7 @@ class MolecularDynamics:
         self.resumed = bool(position)
         self.integrator = None
         self.signal = 0
-        self.started = time.monotonic()
+        self.started, self.cpu_started = time.monotonic(), time.process_time()
         self.first_step = self.step
         self.simulated = 0.0
         self.last_checkpoint = self.last_service = time.monotonic()
@@ -426,7 +426,8 @@ class MolecularDynamics:
     def _finish(self, status):
         world = self.world
         wall = time.monotonic() - self.started
-        figures = timing.summary(world, self.system, wall, self.step - self.first_step, self.simulated)
+        cpu = time.process_time() - self.cpu_started
+        figures = timing.summary(world, self.system, wall, self.step - self.first_step, self.simulated, cpu)
         figures["total_wall_seconds"] = self.wall_before + wall
         figures["total_steps"] = self.step
         figures["finished"] = status == 0

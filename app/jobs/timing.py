@@ -14,17 +14,18 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def summary(world, system, wall: float, steps: int, simulated: float) -> dict:
+def summary(world, system, wall: float, steps: int, simulated: float, cpu: float = 0.0) -> dict:
     """Figures of `steps` steps that took `wall` seconds and covered `simulated` ps. Collective; the same on every rank.
 
-    Sections are seconds, min / mean / max over ranks; "other" is what no section covers.
+    Sections are seconds, min / mean / max over ranks; "other" is what no section covers. cpu: seconds of processor time of
+    this rank; on a machine that others use too it says more than the wall time.
     """
     timers = world.timers
     mine = [timers.seconds(name) for name in SECTIONS]
     mine.append(max(wall - sum(mine), 0.0))
     atoms = system.atoms
     neighbours = len(system.neighbours.indices) / max(atoms.n, 1)
-    mine += [atoms.n, atoms.nghost, neighbours, resident_bytes(), system.halo.bytes_per_step]
+    mine += [atoms.n, atoms.nghost, neighbours, resident_bytes(), system.halo.bytes_per_step, cpu]
     rows = np.array(world.allgather(np.array(mine, dtype=float)))
     low, mean, high = rows.min(0), rows.mean(0), rows.max(0)
     total = max(float(mean[: len(SECTIONS) + 1].sum()), 1e-12)
@@ -33,7 +34,7 @@ def summary(world, system, wall: float, steps: int, simulated: float) -> dict:
         for k, name in enumerate((*SECTIONS, "other"))
     }
     base = len(SECTIONS) + 1
-    names = ("atoms", "ghosts", "neighbours_per_atom", "resident_bytes", "halo_bytes_per_step")
+    names = ("atoms", "ghosts", "neighbours_per_atom", "resident_bytes", "halo_bytes_per_step", "cpu_seconds")
     per_rank = {name: dict(min=low[base + k], mean=mean[base + k], max=high[base + k]) for k, name in enumerate(names)}
     n = system.total
     return dict(
