@@ -45,7 +45,7 @@ class Mailbox:
             return
         want = np.array([size], np.int64)
         self._node.Allreduce(self._mpi.IN_PLACE, want, self._mpi.MAX)
-        if want[0] <= self.capacity:
+        if self._window is not None and want[0] <= self.capacity:
             return
         self.generation += 1
         self.capacity = int(want[0] + want[0] // 4 + LINE) // LINE * LINE

@@ -465,6 +465,7 @@ def prepare(world, path) -> dict:
     if world.root:
         try:
             values = validate(load_toml(path), TABLES, path)
+            md_setup.check_names(values, path)
         except RunFileError as error:
             problem = error
     world.agree(problem)

@@ -331,6 +331,8 @@ def _check_analysis(v, error):
         raise error("threshold", f"has no effect with method = '{v['method']}'")
     if v["templates"] != list(METALS) and v["method"] != "ptm":
         raise error("templates", f"has no effect with method = '{v['method']}'")
+    if not v["templates"]:
+        raise error("templates", "names no template")
     needs = {
         "cluster_cutoff": ("clusters", v["clusters"]),
         "smallest": ("clusters", v["clusters"]),

@@ -230,7 +230,6 @@ def build_system(world, values, path) -> System:
         bricks = " × ".join(map(str, grid))
         raise RunFileError(f"{path}: [parallel] grid: {bricks} bricks do not match {world.size} ranks")
     resolve_potential(values, path)
-    check_names(values)
     try:
         share, further = build_share(world, values)
         cell = Cell(share.matrix, share.origin, share.periodic)
@@ -251,7 +250,7 @@ def build_system(world, values, path) -> System:
     return System(world, cell, atoms, potential, **system_options(values))
 
 
-def check_names(values):
+def check_names(values, path):
     """Groups that stages and trajectory name must exist; what an analysis feeds must be switched on."""
     names = {g["name"] for g in values["group"]}
     if values["seed"]["radius"] is not None:
@@ -260,15 +259,17 @@ def check_names(values):
         for name in stage["freeze"]:
             if name not in names:
                 raise RunFileError(
-                    f"[stage {k}] freeze: no group '{name}'; known: {', '.join(sorted(names)) or 'none'}"
+                    f"{path}: [stage {k}] freeze: no group '{name}'; known: {', '.join(sorted(names)) or 'none'}"
                 )
     group = values["trajectory"]["group"]
     if group is not None and group not in names:
-        raise RunFileError(f"[trajectory] group: no group '{group}'; known: {', '.join(sorted(names)) or 'none'}")
-    check_analysis(values)
+        raise RunFileError(
+            f"{path}: [trajectory] group: no group '{group}'; known: {', '.join(sorted(names)) or 'none'}"
+        )
+    check_analysis(values, path)
 
 
-def check_analysis(values):
+def check_analysis(values, path):
     """What needs an analysis must have one; what nobody would see or do is a mistake of somebody."""
     analysis, trajectory = values["analysis"], values["trajectory"]
     frames = trajectory["every"] or values["trigger"]["trajectory_every"]
@@ -285,20 +286,20 @@ def check_analysis(values):
     }
     for name, asked in needs.items():
         if asked and not analysis["every"]:
-            raise RunFileError(f"{name}: needs [analysis] every")
+            raise RunFileError(f"{path}: {name}: needs [analysis] every")
     for name, asked in clustered.items():
         if asked and not (analysis["every"] and analysis["clusters"]):
-            raise RunFileError(f"{name} needs [analysis] every and clusters = true")
+            raise RunFileError(f"{path}: {name} needs [analysis] every and clusters = true")
     if analysis["fields"] and not frames:
-        raise RunFileError("[analysis] fields: are recorded by the trajectory; give [trajectory] every")
+        raise RunFileError(f"{path}: [analysis] fields: are recorded by the trajectory; give [trajectory] every")
     for table, key in (("stop", "from"), ("trigger", "from"), ("analysis", "nuclei_from")):
         try:
             stage_index(values, values[table][key], 0)
         except RunFileError as error:
-            raise RunFileError(f"[{table}] {key}: {error}") from None
+            raise RunFileError(f"{path}: [{table}] {key}: {error}") from None
     for table in ("stop", "trigger"):
         if values[table]["from"] and conditions(values, table) is None:
-            raise RunFileError(f"[{table}] from: has no effect without a limit")
+            raise RunFileError(f"{path}: [{table}] from: has no effect without a limit")
 
 
 def inside_region(atoms, cell, region):

@@ -58,6 +58,8 @@ def load(path, species=None, precision="double", units=None) -> Potential:
     if not place.exists():
         for family in families():
             if getattr(family, "matches_name", lambda name: False)(name):
+                if units is not None:
+                    raise PotentialError("the units of this potential are fixed, none can be given", path)
                 return family.read(name, species, precision)
         near = difflib.get_close_matches(place.name, _names_in(place.parent), n=1)
         raise PotentialError("no such file" + (f"; did you mean {near[0]}?" if near else ""), path)

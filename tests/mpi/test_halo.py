@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ostwald.parallel import Bricks, Halo, migrate, philox_uniform
+from ostwald.parallel import Bricks, Halo, World, migrate, philox_uniform
 
 pytestmark = pytest.mark.mpi
 
@@ -183,6 +183,21 @@ def test_two_halos_share_a_world(world):
         positions[n:] = np.nan
         halo.forward_positions(positions, case.matrix)
         assert np.array_equal(positions, again) and np.isfinite(positions).all()
+
+
+def test_ranks_out_of_reach_of_each_other(world):
+    """Nobody has anything to send, on a world that never sent: droplets in a wide open box."""
+    alone = World(world.comm.Dup())
+    bricks = Bricks(alone, (False,) * 3, grid=(alone.size, 1, 1))
+    matrix, n = np.diag([100.0 * alone.size, 10.0, 10.0]), 3 if alone.rank else 0  # and none on the first
+    positions = np.array([[100.0 * alone.rank + 50.0 + k, 5.0, 5.0] for k in range(n)]).reshape(n, 3)
+    halo = Halo(alone, bricks)
+    assert halo.build(positions, matrix, np.zeros(3), 4.0) == 0
+    before = positions.copy()
+    halo.forward_positions(positions, matrix)
+    halo.forward(positions)
+    halo.reverse(positions)
+    assert np.array_equal(positions, before)
 
 
 def test_corners_are_round(world):

@@ -265,6 +265,8 @@ def test_from_files(tmp_path):
         assert load(tmp_path / "stated").cutoff == pytest.approx(4.0 / n2p2.BOHR)
     with pytest.raises(PotentialError, match="units of this kind of file are fixed"):
         load("Si.sw", units=("bohr", "eV"))
+    with pytest.raises(PotentialError, match="zhou:Al: the units of this potential are fixed"):
+        load("zhou:Al", units=("bohr", "Hartree"))
 
 
 PUBLISHED = {

@@ -35,7 +35,7 @@ clusters = true
 
 def values_of(text):
     values = validate(tomllib.loads(text), TABLES, "job.toml")
-    md_setup.check_names(values)
+    md_setup.check_names(values, "job.toml")
     return values
 
 
@@ -43,6 +43,7 @@ def refused(text, sentence):
     with pytest.raises(RunFileError) as error:
         values_of(text)
     assert re.search(sentence, str(error.value)), error.value
+    assert str(error.value).startswith("job.toml: ")
 
 
 def test_conditions_are_tested_from_their_stage_on():
@@ -111,6 +112,7 @@ def test_mistakes_are_named(more, sentence):
         ("every = 5\nnuclei = true", "", r"nuclei: has no effect without clusters = true"),
         ("every = 5\ninherent_iterations = 3", "", r"inherent_iterations: has no effect without inherent = true"),
         ('every = 5\ntemplates = ["fcc"]', "", r"templates: has no effect with method = 'q6'"),
+        ('every = 5\nmethod = "ptm"\ntemplates = []', "", r"templates: names no template"),
         ('every = 5\nclusters = true\nnuclei = true\nnuclei_from = "x"', "", r"nuclei_from: no stage is named 'x'"),
         ('every = 5\nmethod = "q7"', "", r"method: 'q7' is not known"),
     ],
