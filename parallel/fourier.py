@@ -303,6 +303,14 @@ class Fourier:
         self._settle()
         return spectrum
 
+    def from_next(self, face, axis: int):
+        """What the next rank along axis 0 or 1 gives here as its own `face`, an array or any object; periodic."""
+        line = (self._group, self._line)[axis]
+        if line is None or line.Get_size() == 1:
+            return face
+        place, size = line.Get_rank(), line.Get_size()
+        return line.sendrecv(face, (place - 1) % size, 0, None, (place + 1) % size)
+
     def restore(self, spectrum) -> None:
         """Fills the planes with the rows of a spectrum, transformed back along axis 0."""
         _fft.backward_columns(spectrum, self.slabs, self.world.threads)

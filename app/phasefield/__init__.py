@@ -1,6 +1,7 @@
 """Phase fields: free energies, homogeneous elasticity, initial fields, steppers."""
 
 from ostwald.app.phasefield.cahn_hilliard import CahnHilliard, Diverged
+from ostwald.app.phasefield.diagnostics import Morphology, StructureFactor, amplitudes
 from ostwald.app.phasefield.elasticity import Elasticity, cubic
 from ostwald.app.phasefield.initial import (
     Constant,
@@ -25,12 +26,15 @@ __all__ = [
     "Given",
     "InitialField",
     "Layers",
+    "Morphology",
     "PFHub",
     "Perlin",
     "Spheres",
+    "StructureFactor",
     "UniformNoise",
     "Well",
     "Within",
+    "amplitudes",
     "cubic",
     "double_well",
     "quartic_well",

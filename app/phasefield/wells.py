@@ -32,6 +32,12 @@ class Well:
         polynomial = np.polynomial.Polynomial(self.coefficients)
         return (polynomial.deriv(derivative) if derivative else polynomial)(np.asarray(phi) - self.centre)
 
+    def minima(self) -> list[float]:
+        """Where g has its minima, ascending."""
+        slope = np.polynomial.Polynomial(self.coefficients).deriv()
+        roots = [float(r.real) for r in slope.roots() if abs(r.imag) < 1e-12 * (1 + abs(r.real))]
+        return sorted(r + self.centre for r in roots if slope.deriv()(r) > 0)
+
     def spinodal(self) -> list[float]:
         """Where g'' changes its sign, ascending."""
         roots = np.polynomial.Polynomial(self.coefficients).deriv(2).roots()
