@@ -36,6 +36,8 @@ from ostwald.io.shared import SharedFile
 PAGE = 4096
 UNDEFINED = 0xFFFFFFFFFFFFFFFF
 K = 32  # a node of the chunk index holds up to 2 K entries; the default of the format, fixed in superblock 0
+CHUNK = 1 << 20  # bytes of a chunk, about
+SMALL = 1 << 15  # rows of fewer bytes share a chunk
 _END_OF_FILE = 40  # where superblock 0 keeps it
 
 
@@ -160,6 +162,26 @@ def new_file(build) -> Image:
         _write(image, dataset.index_at, struct.pack("<Q", address))
     _write(image, _END_OF_FILE, struct.pack("<Q", image.size))
     return image
+
+
+def growable(group, name, shape, dtype, unit, options=None):
+    """An empty dataset (0, *shape) for new_file(), its chunks about a megabyte: many rows, one, or a part of one."""
+    dtype = np.dtype(dtype)
+    options = {key: value for key, value in (options or {}).items() if value}
+    row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    count = shape[0] if shape else 1
+    if row * count <= SMALL and not options:
+        rows, frames = count, max(1, SMALL // (row * count))
+        frames = min(frames, 1024)
+    else:
+        rows, frames = -(-count // max(1, round(row * count / CHUNK))), 1
+    chunk = (frames, rows, *shape[1:]) if shape else (frames,)
+    dataset = group.create_dataset(
+        name, (0, *shape), dtype, maxshape=(None, *shape), chunks=chunk, track_times=False, **options
+    )
+    if unit:
+        dataset.attrs["unit"] = unit
+    return dataset
 
 
 class GrowingFile:

@@ -26,13 +26,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ostwald.io.growing import GrowingFile, GrowingFileError, new_file
+from ostwald.io.growing import GrowingFile, GrowingFileError, growable, new_file
 from ostwald.io.shared import SharedFile, sync_directory
 from ostwald.io.structures import Structure, StructureError
 from ostwald.parallel.migration import Blocks, block_range, exchange
 
-CHUNK = 1 << 20  # bytes of a chunk, about
-SMALL = 1 << 15  # frames of fewer bytes share a chunk
 EV_PER_ANGSTROM = 96.48533212331002  # kJ/(mol Å); CODATA 2018, exact: e N_A / 1000
 _FIELDS = {  # H5MD's element -> (row shape, unit, argument of append())
     "position": ((3,), "Angstrom", "positions"),
@@ -480,8 +478,8 @@ def _build(file, groups, sizes, results, precision, options, species, masses, pe
     h5md.create_group("modules").create_group("units").attrs["version"] = np.array([1, 0], np.int32)
     file.attrs["created"] = clock.strftime("%Y-%m-%dT%H:%M:%S%z")
     first = file.create_group("particles").create_group(groups[0].name)
-    step = _growable(first.create_group("position"), "step", (), np.int64, None)
-    time = _growable(first["position"], "time", (), np.float64, "ps")
+    step = growable(first.create_group("position"), "step", (), np.int64, None)
+    time = growable(first["position"], "time", (), np.float64, "ps")
     enumeration = h5py.enum_dtype({name: k for k, name in enumerate(species)}, basetype=np.int32)
     for group, size in zip(groups, sizes):
         here = file["particles"].require_group(group.name)
@@ -495,36 +493,16 @@ def _build(file, groups, sizes, results, precision, options, species, masses, pe
         box.attrs["boundary"] = np.array(words, dtype="S8")
         for name, shape in (("edges", (3, 3)), ("origin", (3,))):
             element = box.create_group(name)
-            _growable(element, "value", shape, np.float64, "Angstrom")
+            growable(element, "value", shape, np.float64, "Angstrom")
             element["step"], element["time"] = step, time
         for name in group.fields:
             element = here.require_group(name)
             result = results.get(name)
             shape, unit, _ = _FIELDS[name] if result is None else (result.shape, result.unit, None)
             dtype = np.int32 if name == "image" else real if result is None or result.dtype == "float" else result.dtype
-            _growable(element, "value", (size, *shape), np.dtype(dtype), unit, options)
+            growable(element, "value", (size, *shape), np.dtype(dtype), unit, options)
             if "step" not in element:
                 element["step"], element["time"] = step, time
-
-
-def _growable(group, name, shape, dtype, unit, options=None):
-    """An empty dataset (0, *shape) with chunks of about a megabyte: many frames, one, or a part of one."""
-    dtype = np.dtype(dtype)
-    options = {key: value for key, value in (options or {}).items() if value}
-    row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-    count = shape[0] if shape else 1
-    if row * count <= SMALL and not options:
-        rows, frames = count, max(1, SMALL // (row * count))
-        frames = min(frames, 1024)
-    else:
-        rows, frames = -(-count // max(1, round(row * count / CHUNK))), 1
-    chunk = (frames, rows, *shape[1:]) if shape else (frames,)
-    dataset = group.create_dataset(
-        name, (0, *shape), dtype, maxshape=(None, *shape), chunks=chunk, track_times=False, **options
-    )
-    if unit:
-        dataset.attrs["unit"] = unit
-    return dataset
 
 
 def _fixed(group, name, size, dtype, unit):

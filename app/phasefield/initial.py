@@ -439,7 +439,7 @@ class PFHub(InitialField):
 
 
 class Given(InitialField):
-    """Values of an array, or of anything with a shape that slices give arrays of (an HDF5 dataset)."""
+    """Values of an array, or of anything with a shape that slices give arrays of (io.fields.open_field)."""
 
     def __init__(self, values, spacing=1.0):
         self.values, self.shape, self.spacing = values, values.shape, spacing

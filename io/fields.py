@@ -1,0 +1,417 @@
+"""Fields on a grid over time: one HDF5 file, written by all ranks together, whole at every instant (io/growing.py).
+
+    /fields/<name>   (frames, n0, n1[, n2])   single or double precision, in chunks of whole planes
+    /step, /time     (frames,)
+    attributes       format, spacing, lengths
+
+The first field of a frame comes into existence last, so its length is the number of frames. Beside NAME.h5 lies
+NAME.xdmf, which ParaView and other readers of XDMF open as a series in time. To them the last axis, the fastest, is X
+and the first is the last letter: the mirror image of a box in which axis 0 is called x.
+"""
+
+import os
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ostwald.io.growing import GrowingFile, GrowingFileError, growable, new_file
+from ostwald.io.shared import SharedFile, sync_directory
+
+FORMAT = "fields 1"
+
+
+class FieldsError(RuntimeError):
+    """Fields cannot be written, continued or read; one sentence that names the file and the reason."""
+
+
+class FieldSeries:
+    """Fields of a run: `create` or `resume`, then append() at every frame. All methods are collective.
+
+    fourier: a parallel.Fourier, or anything with world, shape, lo, hi: the grid and this rank's brick. Slabs write
+    planes, pencils the lines of planes that are theirs, at offsets agreed beforehand; a field is never gathered.
+    """
+
+    def __init__(self, path, fourier, shared, growing, layout):
+        self.path, self.world = Path(path), fourier.world
+        self._lo, self._hi, self._shape = fourier.lo, fourier.hi, tuple(fourier.shape)
+        self._shared = shared  # this rank's way into the file
+        self._growing = growing  # rank 0's GrowingFile, None elsewhere
+        self._layout = layout
+        self.frames = layout["frames"]
+        self._told = -1  # frames in the XDMF
+
+    @classmethod
+    def create(cls, path, fourier, fields=("phi",), spacing=1.0, precision="single", notes=None) -> "FieldSeries":
+        """A new series without frames; a file of that name is replaced.
+
+        spacing: one number or one per axis; precision: "single" or "double"; notes: name -> text or number, attributes.
+        """
+        path, world, error = Path(path), fourier.world, None
+        if world.root:
+            try:
+                _create(path, tuple(fourier.shape), tuple(fields), spacing, precision, notes or {})
+            except Exception as caught:
+                error = caught
+        _agree(world, error, path, "were not created")
+        return cls._open(path, fourier)
+
+    @classmethod
+    def resume(cls, path, fourier, step: int) -> "FieldSeries":
+        """Continues a series behind `step`: later frames, from before an interruption, are removed."""
+        self = cls._open(path, fourier)
+        error = None
+        if self.world.root:
+            try:
+                with h5py.File(path, "r") as file:
+                    keep = int(np.searchsorted(file["step"][: self.frames], step, side="right"))
+                for name in reversed(self._layout["order"]):
+                    self._growing.truncate({name: keep})
+                self.frames = keep
+            except Exception as caught:
+                error = caught
+        self._settle(error, "cannot be continued")
+        self.frames = self.world.bcast(self.frames)
+        self._tell(now=True)
+        return self
+
+    @classmethod
+    def _open(cls, path, fourier):
+        world, error = fourier.world, None
+        growing = layout = shared = None
+        if world.root:
+            try:
+                growing = GrowingFile(path)
+                layout = _layout(path, growing, tuple(fourier.shape))
+            except (OSError, GrowingFileError, FieldsError, KeyError) as caught:
+                error = caught
+        _agree(world, error, path, "cannot be opened")
+        try:
+            shared = SharedFile(path)
+        except OSError as caught:
+            error = caught
+        _agree(world, error, path, "cannot be opened")
+        self = cls(path, fourier, shared, growing, world.bcast(layout))
+        self._tell(now=True)
+        return self
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields that append() wants."""
+        return tuple(self._layout["fields"])
+
+    def append(self, step: int, time: float, **fields) -> None:
+        """Appends a frame: each field as this rank's brick, or as pieces (first, last, planes first ... last - 1 of the
+        brick), as CahnHilliard.pieces() gives them.
+
+        All ranks raise the same error where one fails (a full disk); the frame then does not exist, the others do.
+        """
+        what, order = f"did not get step {step}", self._layout["order"]
+        error = None if set(fields) == set(self.fields) else FieldsError(f"{self.path}: holds {', '.join(self.fields)}")
+        plan = None
+        if self.world.root and not error:
+            try:
+                plan = {name: self._growing.plan(name) for name in order}
+            except Exception as caught:
+                error = caught
+        self._settle(error, what)
+        plan = self.world.bcast(plan)
+        for name in self.fields:
+            pieces = fields[name]
+            if isinstance(pieces, np.ndarray):
+                pieces = [(0, len(pieces), pieces)]
+            count = 0
+            try:
+                for first, last, planes in pieces:
+                    self._write(plan[f"fields/{name}"], f"fields/{name}", first, last, planes)
+                    count += last - first
+                if count != self._hi[0] - self._lo[0]:
+                    raise FieldsError(f"{count} planes of {name} came on rank {self.world.rank}")
+            except Exception as caught:
+                error = caught
+            self._settle(error, what)
+        if self.world.root:
+            try:
+                for name, value in (("step", np.int64(step)), ("time", np.float64(time))):
+                    frames, _, _ = self._layout["chunks"][name]
+                    self._shared.write(plan[name][0] + (self.frames % frames) * 8, value.tobytes())
+                self._growing.commit(order)
+            except Exception as caught:
+                error = caught
+        self._settle(error, what)
+        self.frames += 1
+        self._tell()
+
+    def sync(self) -> None:
+        """Waits until all frames are on the disk: after this they survive a power failure too."""
+        error = None
+        try:
+            self._shared.sync()
+        except OSError as caught:
+            error = caught
+        _agree(self.world, error, self.path, "were not flushed")
+        self._tell(now=True)
+
+    def close(self) -> None:
+        self._tell(now=True)
+        self._shared.close()
+        if self._growing:
+            self._growing.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # --- inside
+
+    def _write(self, places, key, first, last, planes):
+        """Planes first ... last - 1 of the brick, into the chunks of the current frame."""
+        frames, rows, row_bytes = self._layout["chunks"][key]
+        wanted = (last - first, *(b - a for a, b in zip(self._lo[1:], self._hi[1:])))
+        if np.shape(planes) != wanted or not 0 <= first <= last <= self._hi[0] - self._lo[0]:
+            raise FieldsError(
+                f"planes {first} to {last} of the shape {np.shape(planes)} came where {wanted} are wanted"
+            )
+        data = np.ascontiguousarray(planes, self._layout["dtype"]).reshape(last - first, -1).view(np.uint8)
+        if not data.size:
+            return
+        inner = (self.frames % frames) * rows
+        x = np.arange(self._lo[0] + first, self._lo[0] + last)
+        at = np.asarray(places)[x // rows] + (inner + x % rows) * row_bytes
+        if len(self._shape) == 3:
+            at += self._lo[1] * (row_bytes // self._shape[1])
+        # planes that follow one another in the file go in one write
+        edges = [0, *(np.flatnonzero(np.diff(at) != data.shape[1]) + 1).tolist(), len(at)]
+        for a, b in pairwise(edges):
+            self._shared.write(int(at[a]), data[a:b])
+
+    def _settle(self, error, what):
+        """Where any rank failed, the frame is forgotten and its space given back."""
+        try:
+            _agree(self.world, error, self.path, what)
+        except Exception:
+            if self._growing:
+                self._growing.abandon()
+            raise
+
+    def _tell(self, now=False):
+        """Writes the XDMF: after each of the first hundred frames, then after each hundredth part, so that long series
+        do not spend their time on it."""
+        due = self.frames != self._told if now else self.frames - self._told > self.frames // 100
+        if not due:
+            return
+        self._told, error = self.frames, None
+        if self.world.root:
+            try:
+                write_xdmf(self.path)
+            except Exception as caught:
+                error = caught
+        _agree(self.world, error, self.path, "did not get their XDMF")
+
+
+def _agree(world, error, path, what):
+    if error is not None and not (isinstance(error, FieldsError) and str(path) in str(error)):
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        error = FieldsError(reason if reason.startswith(str(path)) else f"{path}: the fields {what}: {reason}")
+    world.agree(error)
+
+
+def _create(path, shape, fields, spacing, precision, notes):
+    if precision not in ("single", "double"):
+        raise FieldsError(f"precision is 'single' or 'double', not '{precision}'")
+    if not fields or len(set(fields)) != len(fields):
+        raise FieldsError("the fields of a series need different names")
+    dtype = np.dtype("f4" if precision == "single" else "f8")
+    spacing = np.array(np.broadcast_to(spacing, len(shape)), float)
+
+    def build(file):
+        file.attrs["format"] = FORMAT
+        file.attrs["creator"] = "Ostwald"
+        file.attrs["spacing"] = spacing
+        file.attrs["lengths"] = spacing * shape
+        file.attrs.update(notes)
+        growable(file, "step", (), np.int64, None)
+        growable(file, "time", (), np.float64, None)
+        group = file.create_group("fields", track_order=False)
+        group.attrs["names"] = np.array(fields, dtype=h5py.string_dtype())
+        for name in fields:
+            growable(group, name, shape, dtype, None)
+
+    part = path.with_name(f".{path.name}.part")
+    try:
+        new_file(build).save(part)
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def _layout(path, growing, shape) -> dict:
+    """What append() needs to know of a file: fields, dtype, chunks, and the order in which the datasets grow."""
+    with h5py.File(path, "r") as file:
+        _check_format(file, path)
+        fields = [str(name) for name in file["fields"].attrs["names"].astype(str)]
+        dataset = file[f"fields/{fields[0]}"]
+        if dataset.shape[1:] != shape:
+            raise FieldsError(f"{path}: holds fields of {dataset.shape[1:]} points, not {shape}")
+        dtype = dataset.dtype
+    order = ["step", "time", *(f"fields/{name}" for name in reversed(fields))]
+    frames = growing.length(order[-1])
+    if any(growing.length(name) < frames for name in order):
+        raise FieldsError(f"{path}: the datasets of the series differ in length")
+    growing.truncate({name: frames for name in order if growing.length(name) > frames})  # of a frame in flight
+    chunks = {n: (d.frames, d.rows, d.row_bytes) for n in order for d in [growing.datasets[n]]}
+    return {"fields": fields, "dtype": dtype, "chunks": chunks, "order": order, "frames": frames}
+
+
+def _check_format(file, path):
+    found = file.attrs.get("format")
+    if found != FORMAT:
+        raise FieldsError(
+            f"{path}: not a series of fields" + (f" of a version that is known here ({found})" * bool(found))
+        )
+
+
+# --- XDMF
+
+
+def write_xdmf(path) -> Path:
+    """Writes NAME.xdmf for a series NAME.h5 as it is now: XDMF 3 that readers of version 2 understand. Not collective."""
+    path = Path(path)
+    with h5py.File(path, "r") as file:
+        _check_format(file, path)
+        names = [str(name) for name in file["fields"].attrs["names"].astype(str)]
+        dataset = file[f"fields/{names[0]}"]
+        frames, *shape = dataset.shape
+        times, spacing, item = file["time"][:frames], file.attrs["spacing"], dataset.dtype.itemsize
+    d, points = len(shape), " ".join(map(str, shape))
+    flat = d == 2  # one plane of a mesh in three dimensions: VTK lays meshes of two into its YZ plane
+
+    def numbers(values):
+        return f'<DataItem Dimensions="3" NumberType="Float" Precision="8" Format="XML">{values}</DataItem>'
+
+    grid = f"""<Topology TopologyType="3DCoRectMesh" Dimensions="{"1 " * flat}{points}"/>
+        <Geometry GeometryType="ORIGIN_DXDYDZ">
+          {numbers("0 0 0")}
+          {numbers("1.0 " * flat + " ".join(repr(float(h)) for h in spacing))}
+        </Geometry>"""
+    text = [
+        '<?xml version="1.0"?>\n<Xdmf Version="3.0">\n  <Domain>\n'
+        '    <Grid Name="fields" GridType="Collection" CollectionType="Temporal">\n'
+    ]
+    for k in range(frames):
+        text.append(
+            f'      <Grid Name="frame {k}" GridType="Uniform">\n        <Time Value="{float(times[k])!r}"/>\n        {grid}\n'
+        )
+        for name in names:
+            text.append(f"""        <Attribute Name="{name}" AttributeType="Scalar" Center="Node">
+          <DataItem ItemType="HyperSlab" Dimensions="{"1 " * flat}{points}" Type="HyperSlab">
+            <DataItem Dimensions="3 {d + 1}" NumberType="Int" Format="XML">{k}{" 0" * d} {"1 " * (d + 1)}1 {points}</DataItem>
+            <DataItem Dimensions="{frames} {points}" NumberType="Float" Precision="{item}" Format="HDF">{path.name}:/fields/{name}</DataItem>
+          </DataItem>
+        </Attribute>
+""")
+        text.append("      </Grid>\n")
+    text.append("    </Grid>\n  </Domain>\n</Xdmf>\n")
+    target = path.with_suffix(".xdmf")
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_text("".join(text))
+        os.replace(part, target)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return target
+
+
+# --- reading
+
+
+class FieldFrame:
+    """One frame of a field in an HDF5 file: shape, dtype, and slices [a:b, c:d, ...] that are read when they are asked
+    for, by as many ranks as like."""
+
+    def __init__(self, path, dataset, frame):
+        self.path, self._dataset, self.frame = Path(path), dataset, frame
+        self.shape = dataset.shape if frame is None else dataset.shape[1:]
+        self.dtype = dataset.dtype
+
+    def __getitem__(self, part):
+        part = part if isinstance(part, tuple) else (part,)
+        return self._dataset[part if self.frame is None else (self.frame, *part)]
+
+    def close(self) -> None:
+        self._dataset.file.close()
+
+
+def open_field(path, name: str | None = None, frame: int = -1):
+    """A field in a file, for slicing: a FieldFrame, or for .npy an array that stays in the file. Not collective.
+
+    name: of a field of a series, or the path of any dataset; by default the first field or the only dataset. frame: of
+    a series; other datasets have none. FieldsError where there is no such field; it has two or three axes.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise FieldsError(f"{path}: cannot be read ({error})") from None
+        return _checked(path, values)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise FieldsError(f"{path}: cannot be read as HDF5 ({error})") from None
+    try:
+        if file.attrs.get("format") == FORMAT and (name is None or name in file["fields"]):
+            dataset = file["fields"][name or str(file["fields"].attrs["names"].astype(str)[0])]
+            if not -len(dataset) <= frame < len(dataset):
+                raise FieldsError(f"{path}: has no frame {frame}, but {len(dataset)} frames")
+            return FieldFrame(path, dataset, frame % len(dataset))
+        found = []
+        file.visititems(lambda key, item: found.append(key) if isinstance(item, h5py.Dataset) else None)
+        if name is None and len(found) != 1:
+            raise FieldsError(f"{path}: which dataset? There are {', '.join(found) or 'none'}")
+        if not isinstance(file.get(name or found[0]), h5py.Dataset):
+            raise FieldsError(f"{path}: has no dataset {name}, but {', '.join(found) or 'none'}")
+        return _checked(path, FieldFrame(path, file[name or found[0]], None))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _checked(path, values):
+    if len(values.shape) not in (2, 3) or values.dtype.kind not in "fiu":
+        raise FieldsError(f"{path}: a field is real and has two or three axes, not {values.shape} {values.dtype}")
+    return values
+
+
+def field_frames(path) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, times) of the frames of a series. Not collective."""
+    try:
+        with h5py.File(path, "r") as file:
+            _check_format(file, path)
+            count = len(file["fields"][str(file["fields"].attrs["names"].astype(str)[0])])
+            return file["step"][:count], file["time"][:count]
+    except OSError as error:
+        raise FieldsError(f"{path}: cannot be read as HDF5 ({error})") from None
+
+
+def fields_info(path) -> str | None:
+    """One line about a series of fields; None where it is another kind of HDF5 file."""
+    with h5py.File(path, "r") as file:
+        if file.attrs.get("format") != FORMAT:
+            return None
+        names = [str(name) for name in file["fields"].attrs["names"].astype(str)]
+        dataset = file["fields"][names[0]]
+        count, *shape = dataset.shape
+        span = ""
+        if count:
+            step, time = file["step"][:count], file["time"][:count]
+            span = f", steps {step[0]} to {step[-1]}, time {time[-1]:.6g}" if count > 1 else f", step {step[0]}"
+        grid = " x ".join(map(str, shape))
+        return f"fields {', '.join(names)} on {grid} points, {dataset.dtype.name}, {count} frames{span}"
