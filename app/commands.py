@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from ostwald.app.runfile import RunFileError, load_toml, nearest, parse_duration
 from ostwald.io.text import write_text
 from ostwald.parallel import CollectiveError, World, is_root, require_one_mpi
 
-KINDS = ("md",)
+KINDS = ("md", "phasefield")
 
 
 def job_module(raw: dict, path):
@@ -21,9 +22,7 @@ def job_module(raw: dict, path):
         raise RunFileError(f"{path}: [job] kind is required; known: {', '.join(KINDS)}")
     if kind not in KINDS:
         raise RunFileError(f"{path}: [job] kind: '{kind}' is not known{nearest(kind, KINDS)}")
-    from ostwald.app.jobs import md
-
-    return md
+    return import_module(f"ostwald.app.jobs.{kind}")
 
 
 def _module_for(world, path):
@@ -77,8 +76,6 @@ def check(given) -> int:
 
 def bench(given) -> int:
     world = World()
-    from importlib import import_module
-
     return import_module(f"ostwald.app.jobs.bench_{given.what}").bench(world, given)
 
 

@@ -45,7 +45,8 @@ def describe(path) -> str:
 
 def _checkpoint_line(found) -> str:
     state = "valid" if found.valid else f"NOT valid: {found.reason}"
-    return f"{found.path.name}: step {found.step}, {found.rows} atoms, {found.ranks} ranks, {found.size / 1e6:.2f} MB, {state}"
+    what = f"grid {' × '.join(map(str, found.grid))}" if found.grid else f"{found.rows} atoms"
+    return f"{found.path.name}: step {found.step}, {what}, {found.ranks} ranks, {found.size / 1e6:.2f} MB, {state}"
 
 
 def _run_file(path: Path, raw: dict) -> str:
@@ -53,7 +54,8 @@ def _run_file(path: Path, raw: dict) -> str:
     from ostwald.app.jobs.md_schema import TABLES
     from ostwald.app.jobs.md_setup import describe_stage, stage_steps
 
-    job_module(raw, path)
+    if job_module(raw, path).__name__.endswith(".phasefield"):
+        return _phasefield_run_file(path, raw)
     values = validate(raw, TABLES, path)
     structure = values["structure"]
     source = structure["file"] or f"{structure['lattice']} {' '.join(structure['species'])}"
@@ -64,15 +66,33 @@ def _run_file(path: Path, raw: dict) -> str:
     return "\n".join(lines)
 
 
+def _phasefield_run_file(path: Path, raw: dict) -> str:
+    from ostwald.app.jobs.phasefield import described
+    from ostwald.app.jobs.phasefield_schema import TABLES
+
+    values = validate(raw, TABLES, path)
+    grid, model = values["grid"], values["model"]
+    shape = " × ".join(map(str, grid["shape"]))
+    lines = [f"{path}: run file (phasefield), {shape} points, {model['well']} well, ε {model['epsilon']:g}"]
+    for number, stage in enumerate(values["stage"], 1):
+        lines.append(f"  stage {number}: {described(stage)}")
+    return "\n".join(lines)
+
+
 def _run_directory(path: Path) -> str:
     lines = [f"{path}: run directory"]
     timing = path / "timing.json"
     if timing.exists():
         f = json.loads(read_text(timing))
         state = "finished" if f["finished"] else "stopped, to be resumed"
+        if f.get("kind") == "phasefield":
+            size = " × ".join(map(str, f["shape"])) + " points"
+            speed = f"{f['point_steps_per_second']:.4g} point-steps/s"
+        else:
+            size = f"{f['atoms']} atoms"
+            speed = f"{f['atom_steps_per_second']:.4g} atom-steps/s, {f['ns_per_day']:.4g} ns/day"
         lines.append(
-            f"  {state} at step {f['total_steps']}: {f['atoms']} atoms, {f['ranks']} ranks, "
-            f"{f['atom_steps_per_second']:.4g} atom-steps/s, {f['ns_per_day']:.4g} ns/day, wall {f['total_wall_seconds']:.1f} s"
+            f"  {state} at step {f['total_steps']}: {size}, {f['ranks']} ranks, {speed}, wall {f['total_wall_seconds']:.1f} s"
         )
     for found in list_checkpoints(path / "checkpoints", verify=True):
         lines.append("  " + _checkpoint_line(found))

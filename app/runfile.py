@@ -30,7 +30,7 @@ class Key:
     """One key of a table.
 
     kind: "float", "int", "bool", "str", "path", "duration", or a list form "float*3", "int*3", "bool*3", "str*";
-    "number|ramp" takes a number or two, "str|str*" a string or several. default: REQUIRED, or the value used when absent (None: absent).
+    "number|ramp" takes a number or two, "str|str*" and "float|float*" one or several. default: REQUIRED, or the value used when absent (None: absent).
     low, high: allowed range, inclusive (above: exclusive lower bound). unit, doc: for messages and the reference.
     """
 
@@ -175,8 +175,8 @@ def _number(value, key: Key, fail, integer=False):
 
 def _convert(value, key: Key, fail, path: Path):
     kind = key.kind
-    if kind == "str|str*":
-        kind = "str*" if isinstance(value, list) else "str"
+    if kind in ("str|str*", "float|float*"):
+        kind = kind.partition("|")[2 if isinstance(value, list) else 0]
     if kind in ("float", "int"):
         return _number(value, key, fail, kind == "int")
     if kind == "number|ramp":

@@ -2,8 +2,10 @@
 
 Layout of `checkpoint-<step>.h5`:
 
-    /data/<name>     (rows, ...)    the arrays of all ranks one after another, in rank order, contiguous
-    /manifest        JSON           step, meta, and for each array dtype, rows of each rank, CRC-32 of each rank's bytes
+    /data/<name>     (rows, ...)    the arrays of all ranks one after another, contiguous: in rank order, or in the
+                                    order of the first rows that the ranks give (`starts`)
+    /manifest        JSON           step, meta, and for each array dtype, rows of each rank and the first of them, CRC-32 of
+                                    each rank's bytes
     manifest_crc     attribute      CRC-32 of the manifest
 
 Arrays inside `meta` are written into the manifest as base64, bit for bit. The file is written under a temporary name,
@@ -49,6 +51,7 @@ class CheckpointInfo:
     size: int  # bytes on disk
     valid: bool
     reason: str  # why it is not valid, or ""
+    grid: tuple | None = None  # meta["grid"]: the points along each axis, where it holds fields instead of atoms
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,12 @@ class Checkpoint:
     messages: tuple  # why newer checkpoints were passed over
 
 
-def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int) -> Path:
+def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int, starts: dict | None = None) -> Path:
     """Collective: writes `arrays` (name -> this rank's rows, the same names and row shapes on every rank) and `meta`.
 
     meta: numbers, strings, None, lists, dicts and small arrays, the same on every rank (rank 0's is written).
+    starts: name -> the place of this rank's first row among the rows of all ranks, which together must be all rows once;
+    for arrays whose rows have an order of their own. Other arrays are kept in rank order.
     Returns the path. Where any rank fails, every rank raises the same error (world.agree), nothing of the new
     checkpoint is left and the older ones are untouched.
     """
@@ -73,24 +78,28 @@ def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int) -> P
     path = directory / f"checkpoint-{int(step):012d}.h5"
     part = path.with_name(f".{path.name}.part")
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    mine = [(name, a.dtype.str, a.shape[1:], a.shape[0], zlib.crc32(_bytes(a))) for name, a in arrays.items()]
+    mine = [
+        (name, a.dtype.str, a.shape[1:], a.shape[0], zlib.crc32(_bytes(a)), (starts or {}).get(name))
+        for name, a in arrays.items()
+    ]
     everyone = world.allgather(mine)
     error = None
-    offsets = None
+    offsets = begins = None
     if world.root:
         try:
-            offsets = _create(part, _manifest(everyone, meta, int(step)))
+            manifest = _manifest(everyone, meta, int(step))
+            offsets = _create(part, manifest)
+            begins = {name: entry["starts"] for name, entry in manifest["arrays"].items()}
         except Exception as caught:
             error = caught
     try:
         _agree(world, error, path)
-        offsets = world.bcast(offsets)
+        offsets, begins = world.bcast((offsets, begins))
         try:
             file = SharedFile(part)
             try:
-                for column, (name, array) in enumerate(arrays.items()):
-                    before = sum(ranks[column][3] for ranks in everyone[: world.rank])
-                    file.write(offsets[name] + before * _row_bytes(array), array)
+                for name, array in arrays.items():
+                    file.write(offsets[name] + begins[name][world.rank] * _row_bytes(array), array)
                 file.sync()
             finally:
                 file.close()
@@ -114,12 +123,14 @@ def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int) -> P
     return path
 
 
-def read_checkpoint(directory, world, path=None) -> Checkpoint:
+def read_checkpoint(directory, world, path=None, targets=None) -> Checkpoint:
     """Collective: the newest valid checkpoint of a directory (or the file `path`, which then must be valid).
 
     On the rank count that wrote it every rank gets exactly its rows, in their order; on another one the rows are split
     evenly. Every byte is verified first. A damaged checkpoint is passed over for the one before, which `messages`
     tells. CheckpointError on every rank where none is left.
+    targets: name -> (first, array): rows first, first + 1, … of all ranks' are read into this array, on any rank count and
+    without a copy; it is not among `arrays`.
     """
     candidates = world.bcast([str(p) for p in ([path] if path else _files(directory)[::-1])] if world.root else None)
     messages = []
@@ -127,7 +138,7 @@ def read_checkpoint(directory, world, path=None) -> Checkpoint:
         candidate = Path(candidate)
         reason, found = None, None
         try:
-            found = _load(candidate, world)
+            found = _load(candidate, world, targets or {})
         except Exception as error:
             reason = sentence(error)
         reasons = [r for r in world.allgather(reason) if r]
@@ -154,7 +165,8 @@ def checkpoint_info(path, verify: bool = False) -> CheckpointInfo:
                         _verify(file, path, name, entry, rank)
         rows = sum(next(iter(manifest["arrays"].values()))["rows"]) if manifest["arrays"] else 0
         meta = manifest["meta"]
-        return CheckpointInfo(path, manifest["step"], meta.get("time"), rows, manifest["ranks"], size, True, "")
+        grid = tuple(meta["grid"]) if "grid" in meta else None
+        return CheckpointInfo(path, manifest["step"], meta.get("time"), rows, manifest["ranks"], size, True, "", grid)
     except Exception as error:
         return CheckpointInfo(path, int(match[1]) if match else -1, None, 0, 0, size, False, sentence(error))
 
@@ -207,10 +219,23 @@ def _manifest(everyone, meta, step) -> dict:
             "shape": list(shape),
             "rows": [entries[i][3] for entries in everyone],
             "crc": [entries[i][4] for entries in everyone],
+            "starts": _starts(name, [entries[i][3] for entries in everyone], [entries[i][5] for entries in everyone]),
         }
         for i, (name, dtype, shape) in enumerate(signature)
     }
     return {"format": FORMAT, "step": step, "ranks": len(everyone), "arrays": arrays, "meta": _encode(meta)}
+
+
+def _starts(name, rows, given) -> list[int]:
+    """The first row of each rank; those that are given must put all rows in their places once."""
+    if given[0] is None:
+        return [sum(rows[:rank]) for rank in range(len(rows))]
+    starts, end = [int(start) for start in given], 0
+    for start, count in sorted(zip(starts, rows)):
+        if start != end and count:
+            raise CheckpointError(f"the rows of {name} that the ranks give to the checkpoint overlap or leave gaps")
+        end += count
+    return starts
 
 
 def _create(part: Path, manifest: dict) -> dict:
@@ -258,6 +283,7 @@ def _read_manifest(file, path) -> dict:
         raise CheckpointError(f"{path}: written by a newer version (format {manifest['format']}, known {FORMAT})")
     manifest["meta"] = _decode(manifest["meta"])
     for name, entry in manifest["arrays"].items():
+        entry.setdefault("starts", [sum(entry["rows"][:rank]) for rank in range(manifest["ranks"])])
         dataset = file["data"][name]
         if dataset.shape != (sum(entry["rows"]), *entry["shape"]) or dataset.dtype.str != entry["dtype"]:
             raise CheckpointError(f"{path}: {name} is not as the manifest says")
@@ -267,28 +293,43 @@ def _read_manifest(file, path) -> dict:
     return manifest
 
 
-def _verify(file, path, name, entry, rank):
-    """Reads a rank's rows of an array block by block and compares the checksum."""
+def _verify(file, path, name, entry, rank, target=None):
+    """Reads a rank's rows of an array block by block, into `target` where given, and compares the checksum."""
     dataset = file["data"][name]
-    start = sum(entry["rows"][:rank])
+    start = entry["starts"][rank]
     stop = start + entry["rows"][rank]
-    block = max(1, _BLOCK // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))))
     crc = 0
-    for lo in range(start, stop, block):
-        crc = zlib.crc32(_bytes(dataset[lo : min(stop, lo + block)]), crc)
+    for lo, hi in _blocks(dataset, start, stop):
+        block = dataset[lo:hi] if target is None else _read(dataset, lo, target[lo - start : hi - start])
+        crc = zlib.crc32(_bytes(block), crc)
     if crc != entry["crc"][rank]:
         raise CheckpointError(f"{path}: {name} is damaged (checksum of rank {rank})")
 
 
-def _load(path, world):
+def _blocks(dataset, start, stop):
+    """(lo, hi) of rows that are read at a time."""
+    block = max(1, _BLOCK // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))))
+    return [(lo, min(stop, lo + block)) for lo in range(start, stop, block)]
+
+
+def _read(dataset, first, target):
+    if len(target):
+        dataset.read_direct(target, np.s_[first : first + len(target)])
+    return target
+
+
+def _load(path, world, targets):
     with h5py.File(path, "r") as file:
         manifest = _read_manifest(file, path)
         same = manifest["ranks"] == world.size
         arrays = {}
         for name, entry in manifest["arrays"].items():
             dataset = file["data"][name]
+            if name in targets:
+                _fill(file, path, name, entry, world, same, *targets[name])
+                continue
             if same:
-                start = sum(entry["rows"][: world.rank])
+                start = entry["starts"][world.rank]
                 array = dataset[start : start + entry["rows"][world.rank]]
                 if zlib.crc32(_bytes(array)) != entry["crc"][world.rank]:
                     raise CheckpointError(f"{path}: {name} is damaged (checksum of rank {world.rank})")
@@ -299,7 +340,27 @@ def _load(path, world):
                 lo, hi = (total * r // world.size for r in (world.rank, world.rank + 1))
                 array = dataset[lo:hi]
             arrays[name] = array
+        if absent := [name for name in targets if name not in manifest["arrays"]]:
+            raise CheckpointError(f"{path}: {absent[0]} is missing")
     return manifest["step"], manifest["ranks"], same, arrays, manifest["meta"]
+
+
+def _fill(file, path, name, entry, world, same, first, target):
+    """Reads rows of an array into the target. Where they are not just those that this rank wrote, its share of all is
+    verified first.
+    """
+    dataset = file["data"][name]
+    if dataset.shape[1:] != target.shape[1:] or dataset.dtype != target.dtype or first + len(target) > len(dataset):
+        raise CheckpointError(
+            f"{path}: {name} is {dataset.shape} {dataset.dtype}, not of the rows {target.shape[1:]} {target.dtype} wanted"
+        )
+    if same and entry["starts"][world.rank] == first and entry["rows"][world.rank] == len(target):
+        _verify(file, path, name, entry, world.rank, target)
+        return
+    for rank in range(world.rank, len(entry["rows"]), world.size):
+        _verify(file, path, name, entry, rank)
+    for lo, hi in _blocks(dataset, first, first + len(target)):
+        _read(dataset, lo, target[lo - first : hi - first])
 
 
 def _encode(value):

@@ -51,10 +51,10 @@ class TimeSeries:
         self._text = -1
 
     @classmethod
-    def create(cls, path, world, extra=None, notes=None) -> "TimeSeries":
-        """New, empty files path (.h5) and the same with .csv. extra: name -> unit of further columns. notes: name ->
-        text, attributes of the series."""
-        self = cls(path, world, {**COLUMNS, **(extra or {})}, notes)
+    def create(cls, path, world, extra=None, notes=None, columns=COLUMNS) -> "TimeSeries":
+        """New, empty files path (.h5) and the same with .csv. columns: name -> unit, `step` first; extra: further ones.
+        notes: name -> text, attributes of the series."""
+        self = cls(path, world, {**columns, **(extra or {})}, notes)
         self._on_root(self._create, "was not created")
         return self
 
@@ -217,7 +217,9 @@ def series_info(path) -> str | None:
         span = ""
         if rows:
             first, last = file["series"][0], file["series"][rows - 1]
-            span = f", steps {first['step']} to {last['step']}, {last['time']:.6g} ps"
+            unit = dict(zip(file["series"].attrs["columns"].tolist(), file["series"].attrs["units"].tolist()))["time"]
+            time = f"{last['time']:.6g} {unit}" if unit else f"time {last['time']:.6g}"
+            span = f", steps {first['step']} to {last['step']}, {time}"
         return f"time series, {rows} rows{span}; {names}"
 
 

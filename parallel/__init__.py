@@ -1,7 +1,7 @@
 """Everything that knows about ranks."""
 
 from ostwald.parallel.bricks import Bricks, choose_grid
-from ostwald.parallel.fourier import Fourier
+from ostwald.parallel.fourier import Fourier, process_grid, spectrum_bytes
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
 from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
@@ -30,7 +30,9 @@ __all__ = [
     "philox_generator",
     "philox_normal",
     "philox_uniform",
+    "process_grid",
     "require_one_mpi",
     "run_collectively",
+    "spectrum_bytes",
     "to_blocks",
 ]

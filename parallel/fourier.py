@@ -22,7 +22,8 @@ class Fourier:
     shared: whether the ranks of a node read each other's planes in memory they share, instead of in messages.
 
     A field is the C-contiguous brick of this rank, shape `local`, from index `lo` to `hi`. Its spectrum is transposed:
-    (columns, n0, 2 W), the W real parts, then the W imaginary parts, of one k_y and W consecutive k_z. Along axis 1 the
+    (columns, n0, 2 W), the W real parts, then the W imaginary parts, of one k_y and W consecutive k_z; the columns of all
+    ranks have numbers, and this rank's are consecutive from `first_column` on. Along axis 1 the
     wave numbers come in the order `kx`; the others are `ky` (columns,) and `kz` (columns, W), all as signed integers.
     `weights` (columns, W) is 2 where an entry stands for k and -k, 1 where for itself, and 0 for padding, which is zero.
 
@@ -45,8 +46,8 @@ class Fourier:
         self._n = n0, n1, n2 = self.shape if len(self.shape) == 3 else (self.shape[0], 1, self.shape[1])
         self.lanes = W = _fft.lanes(self.dtype)
         self._row, self._bytes = 2 * W, 2 * W * self.dtype.itemsize
-        self._blocks = blocks = (n2 // 2 + W) // W
-        self.ranks = p0, p1 = self._choose_ranks(ranks)
+        self._blocks = blocks = spectrum_blocks(self.shape, self.dtype)
+        self.ranks = p0, p1 = process_grid(self.shape, self.dtype, world.size, ranks)
 
         i, j = divmod(world.rank, p1)
         self._i = i
@@ -61,7 +62,7 @@ class Fourier:
         rows = self._nb * n1  # of a plane
         self._c = [block_range(rows, k, p0) for k in range(p0)]
         c0, c1 = self._c[i]
-        self.columns_here = c1 - c0
+        self.columns_here, self.first_column = c1 - c0, b0 * n1 + c0
 
         order = _fft.order(n0)
         self.order = order  # of fftfreq's wave numbers along axis 0 in a column
@@ -77,26 +78,6 @@ class Fourier:
         self._allocate(i, rows)
 
     # --- layout
-
-    def _choose_ranks(self, ranks):
-        (n0, n1, _), size = self._n, self.world.size
-        if ranks is None:
-            fitting = [p for p in range(1, size + 1) if size % p == 0 and self._fits(size // p, p)]
-            if not fitting:
-                raise ValueError(
-                    f"{size} ranks are too many for a grid of {' x '.join(map(str, self.shape))}, or have no suitable "
-                    f"factors: at most {n0} x {min(n1, self._blocks)} of them can be used"
-                )
-            ranks = size // fitting[0], fitting[0]
-        p0, p1 = (int(p) for p in ranks)
-        if p0 < 1 or p1 < 1 or p0 * p1 != size:
-            raise ValueError(f"a process grid of {p0} x {p1} is not {size} ranks")
-        if not self._fits(p0, p1):
-            raise ValueError(f"a process grid may have at most {n0} x {min(n1, self._blocks)} ranks, not {p0} x {p1}")
-        return p0, p1
-
-    def _fits(self, p0, p1):
-        return p0 <= self._n[0] and p1 <= min(self._n[1], self._blocks)
 
     def _stride(self, rows: int) -> int:
         """Elements from plane to plane: planes of a column must not meet in the sets of a cache."""
@@ -367,6 +348,39 @@ class Fourier:
         out = np.empty((self.columns_here, self._n[0], W), np.result_type(self.dtype, np.complex64))
         out[:, self.order] = spectrum[..., :W] + 1j * spectrum[..., W:]
         return out
+
+
+def process_grid(shape, dtype, size: int, ranks=None) -> tuple[int, int]:
+    """(p0, p1) of Fourier on `size` ranks: `ranks` if given, else slabs where they suffice. ValueError where none fits."""
+    n0, n1 = shape[0], shape[1] if len(shape) == 3 else 1
+    most = min(n1, spectrum_blocks(shape, dtype))
+    if ranks is None:
+        fitting = [p for p in range(1, size + 1) if size % p == 0 and size // p <= n0 and p <= most]
+        if not fitting:
+            raise ValueError(
+                f"{size} ranks are too many for a grid of {' x '.join(map(str, shape))}, or have no suitable "
+                f"factors: at most {n0} x {most} of them can be used"
+            )
+        ranks = size // fitting[0], fitting[0]
+    p0, p1 = (int(p) for p in ranks)
+    if p0 < 1 or p1 < 1 or p0 * p1 != size:
+        raise ValueError(f"a process grid of {p0} x {p1} is not {size} ranks")
+    if p0 > n0 or p1 > most:
+        raise ValueError(f"a process grid may have at most {n0} x {most} ranks, not {p0} x {p1}")
+    return p0, p1
+
+
+def spectrum_blocks(shape, dtype) -> int:
+    """Blocks of W wave numbers that the last axis has."""
+    W = _fft.lanes(np.dtype(dtype))
+    return (shape[-1] // 2 + W) // W
+
+
+def spectrum_bytes(shape, dtype) -> int:
+    """Of the spectrum of a field, all ranks together; the rows of the planes take as many."""
+    dtype = np.dtype(dtype)
+    points = int(np.prod(shape[:-1])) * spectrum_blocks(shape, dtype) * _fft.lanes(dtype)
+    return points * 2 * dtype.itemsize
 
 
 def aligned(size: int, dtype) -> np.ndarray:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
-from pathlib import Path
 
 import numpy as np
 
-from ostwald.app import STARTED, dynamics
+from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, GPA
 from ostwald.app.jobs import md_setup, timing, watch
@@ -18,26 +16,13 @@ from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.jobs.observer import Observer
 from ostwald.app.jobs.progress import Progress
-from ostwald.app.runfile import RunFileError, dumps, load_toml, validate
+from ostwald.app.jobs.runfiles import default_directory, read_run_file
+from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
+from ostwald.app.runfile import dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
 from ostwald.parallel import CollectiveError
-
-EXIT_RESUME = 85
-"""A job that stopped early, with a checkpoint, and asks to be resumed."""
-STOP_EVERY = 10
-"""Steps between the collective tests for signals, wall time and due checkpoints."""
-STOP_MARGIN = 30.0
-"""Seconds kept before the wall-time limit (a tenth of it where it is short), on top of two checkpoints and ten steps."""
-
-
-class Stopped(Exception):
-    """The job ended early with a checkpoint. status: of the process; 0 where a condition of the run file was met."""
-
-    def __init__(self, reason, status=EXIT_RESUME):
-        super().__init__(reason)
-        self.status = status
 
 
 class MolecularDynamics:
@@ -61,12 +46,10 @@ class MolecularDynamics:
         self.ended = None
         self.resumed = bool(position)
         self.integrator = None
-        self.signal = 0
         self.started, self.cpu_started = time.monotonic(), time.process_time()
         self.first_step = self.step
         self.simulated = 0.0
-        self.last_checkpoint = self.last_service = time.monotonic()
-        self.checkpoint_seconds = self.service_seconds = 0.0
+        self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"])
         self.row_mark = (time.monotonic(), self.step)
         self.stop, self.trigger = conditions(values, "stop"), conditions(values, "trigger")
         self.triggered = position.get("triggered")  # the step that did it
@@ -103,34 +86,29 @@ class MolecularDynamics:
 
     def run(self) -> int:
         """Runs what is left. 0 when done, EXIT_RESUME when stopped early with a checkpoint."""
-        old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
-        try:
-            if not self.resumed:
-                self.system.update()
-                self.write_checkpoint()
-            while self.stage < len(self.values["stage"]):
-                self._run_stage(self.values["stage"][self.stage])
-                self.stage, self.stage_step, self.integrator_state = self.stage + 1, 0, None
-                self.integrator = None
-                self.write_checkpoint()
-            status = 0
-        except Stopped as reason:
-            status = reason.status
-            self.ended = str(reason) if status == 0 else None
-            self.world.log(
-                f"{'stopped' if status else 'ended'}: {reason}; checkpoint at step {self.step}. To go on: "
-                f"{'' if status else f'change that limit in {self.directory.run_file}, then '}"
-                f"ostwald resume {self.directory.path}"
-            )
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-            self.progress.close()
+        with self.stopping:
+            try:
+                if not self.resumed:
+                    self.system.update()
+                    self.write_checkpoint()
+                while self.stage < len(self.values["stage"]):
+                    self._run_stage(self.values["stage"][self.stage])
+                    self.stage, self.stage_step, self.integrator_state = self.stage + 1, 0, None
+                    self.integrator = None
+                    self.write_checkpoint()
+                status = 0
+            except Stopped as reason:
+                status = reason.status
+                self.ended = str(reason) if status == 0 else None
+                self.world.log(
+                    f"{'stopped' if status else 'ended'}: {reason}; checkpoint at step {self.step}. To go on: "
+                    f"{'' if status else f'change that limit in {self.directory.run_file}, then '}"
+                    f"ostwald resume {self.directory.path}"
+                )
+            finally:
+                self.progress.close()
         self._finish(status)
         return status
-
-    def _on_signal(self, number, _frame):
-        self.signal = number
 
     def _run_stage(self, stage):
         world, system = self.world, self.system
@@ -365,25 +343,12 @@ class MolecularDynamics:
 
     def _service(self):
         """Signals, wall time, due checkpoints: decided together."""
-        world = self.world
-        now = time.monotonic()
-        self.service_seconds = max(self.service_seconds, now - self.last_service)
-        self.last_service = now
-        limit = self.values["job"]["walltime"]
-        margin = self.service_seconds + 2 * self.checkpoint_seconds + min(STOP_MARGIN, 0.1 * (limit or 0.0))
-        late = limit is not None and now - STARTED > limit - margin
-        checkpoint = self.values["checkpoint"]
-        due = time.monotonic() - self.last_checkpoint > checkpoint["interval"]
-        flags = world.allreduce(np.array([float(self.signal), float(late), float(due)]), op="max")
+        due, reason = self.stopping.test(self.step)
         self.progress.update(self.step)
-        stop = flags[0] or flags[1]
-        every = checkpoint["every"]
-        crossed = bool(every) and self.step // every != (self.step - STOP_EVERY) // every
-        if stop or flags[2] or crossed:
+        if due:
             self.write_checkpoint()
-        if stop:
-            name = signal.Signals(int(flags[0])).name if flags[0] else "the wall-time limit is near"
-            raise Stopped(name)
+        if reason:
+            raise Stopped(reason)
 
     def write_checkpoint(self):
         """The whole state, so that `resume` goes on as if nothing had happened."""
@@ -420,8 +385,7 @@ class MolecularDynamics:
                 potential=system.potential.hash,
             )
             write_checkpoint(self.directory.checkpoints, world, arrays, meta, self.step)
-        self.last_checkpoint = time.monotonic()
-        self.checkpoint_seconds = self.last_checkpoint - begun
+        self.stopping.written(begun)
 
     def _finish(self, status):
         world = self.world
@@ -431,7 +395,7 @@ class MolecularDynamics:
         figures["total_wall_seconds"] = self.wall_before + wall
         figures["total_steps"] = self.step
         figures["finished"] = status == 0
-        figures["checkpoint_seconds"] = self.checkpoint_seconds
+        figures["checkpoint_seconds"] = self.stopping.checkpoint_seconds
         figures["ended"] = self.ended
         for each in self.watches:
             figures[each.name] = each.finish(self.step)
@@ -461,21 +425,7 @@ class MolecularDynamics:
 
 def prepare(world, path) -> dict:
     """Values of a run file, read on one rank and checked; RunFileError on every rank."""
-    values, problem = None, None
-    if world.root:
-        try:
-            values = validate(load_toml(path), TABLES, path)
-            md_setup.check_names(values, path)
-        except RunFileError as error:
-            problem = error
-    world.agree(problem)
-    return world.bcast(values)
-
-
-def default_directory(path) -> Path:
-    """runs/<name of the run file> beside it; the folder's name where the file is a plain run.toml."""
-    path = Path(path).resolve()
-    return path.parent / "runs" / (path.parent.name if path.stem == "run" else path.stem)
+    return read_run_file(world, path, TABLES, md_setup.check_names)
 
 
 def run(world, path, directory=None, force=False) -> int:

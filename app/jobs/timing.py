@@ -20,23 +20,16 @@ def summary(world, system, wall: float, steps: int, simulated: float, cpu: float
     Sections are seconds, min / mean / max over ranks; "other" is what no section covers. cpu: seconds of processor time of
     this rank; on a machine that others use too it says more than the wall time.
     """
-    timers = world.timers
-    mine = [timers.seconds(name) for name in SECTIONS]
-    mine.append(max(wall - sum(mine), 0.0))
-    atoms = system.atoms
-    neighbours = len(system.neighbours.indices) / max(atoms.n, 1)
-    mine += [atoms.n, atoms.nghost, neighbours, resident_bytes(), system.halo.bytes_per_step, cpu]
-    rows = np.array(world.allgather(np.array(mine, dtype=float)))
-    low, mean, high = rows.min(0), rows.mean(0), rows.max(0)
-    total = max(float(mean[: len(SECTIONS) + 1].sum()), 1e-12)
-    spread = {
-        name: dict(min=low[k], mean=mean[k], max=high[k], share=mean[k] / total)
-        for k, name in enumerate((*SECTIONS, "other"))
-    }
-    base = len(SECTIONS) + 1
-    names = ("atoms", "ghosts", "neighbours_per_atom", "resident_bytes", "halo_bytes_per_step", "cpu_seconds")
-    per_rank = {name: dict(min=low[base + k], mean=mean[base + k], max=high[base + k]) for k, name in enumerate(names)}
-    n = system.total
+    atoms, n = system.atoms, system.total
+    local = dict(
+        atoms=atoms.n,
+        ghosts=atoms.nghost,
+        neighbours_per_atom=len(system.neighbours.indices) / max(atoms.n, 1),
+        resident_bytes=resident_bytes(),
+        halo_bytes_per_step=system.halo.bytes_per_step,
+        cpu_seconds=cpu,
+    )
+    sections, per_rank = over_ranks(world, SECTIONS, wall, local)
     return dict(
         ranks=world.size,
         threads=system.threads,
@@ -50,11 +43,35 @@ def summary(world, system, wall: float, steps: int, simulated: float, cpu: float
         list_style=system.style,
         builds=system.builds,
         dangerous_builds=system.dangerous,
-        imbalance=high[base] / max(mean[base], 1e-12),
-        bytes_per_atom=float(rows[:, base + 3].sum()) / max(n, 1),
-        sections=spread,
+        imbalance=per_rank["atoms"]["max"] / max(per_rank["atoms"]["mean"], 1e-12),
+        bytes_per_atom=per_rank["resident_bytes"]["mean"] * world.size / max(n, 1),
+        sections=sections,
         per_rank=per_rank,
     )
+
+
+def over_ranks(world, names, wall: float, local: dict) -> tuple[dict, dict]:
+    """Collective. Seconds in the sections `names` of a run of `wall` seconds, "other" being what none covers, each with
+    its share; and further numbers of each rank, by name: min, mean, max over ranks. The same on every rank.
+    """
+    mine = [world.timers.seconds(name) for name in names]
+    mine.append(max(wall - sum(mine), 0.0))
+    rows = np.array(world.allgather(np.array([*mine, *local.values()], dtype=float)))
+    spread = [
+        dict(min=float(a), mean=float(b), max=float(c)) for a, b, c in zip(rows.min(0), rows.mean(0), rows.max(0))
+    ]
+    total = max(sum(entry["mean"] for entry in spread[: len(mine)]), 1e-12)
+    sections = dict(zip((*names, "other"), (entry | {"share": entry["mean"] / total} for entry in spread)))
+    return sections, dict(zip(local, spread[len(mine) :]))
+
+
+def section_lines(sections: dict) -> list[str]:
+    """The table of sections, for people."""
+    lines = [f"{'section':<12}{'min s':>10}{'mean s':>10}{'max s':>10}{'share':>9}"]
+    for name, s in sections.items():
+        if s["max"] > 0 or name != "inherent":
+            lines.append(f"{name:<12}{s['min']:>10.3f}{s['mean']:>10.3f}{s['max']:>10.3f}{100 * s['share']:>8.1f}%")
+    return lines
 
 
 def table(figures: dict) -> str:
@@ -66,11 +83,8 @@ def table(figures: dict) -> str:
         f"{f['atom_steps_per_second']:.4g} atom-steps/s   {f['microseconds_core_per_atom_step']:.4g} µs·core/atom/step   "
         f"{f['ns_per_day']:.4g} ns/day",
         "",
-        f"{'section':<12}{'min s':>10}{'mean s':>10}{'max s':>10}{'share':>9}",
+        *section_lines(f["sections"]),
     ]
-    for name, s in f["sections"].items():
-        if s["max"] > 0 or name != "inherent":
-            lines.append(f"{name:<12}{s['min']:>10.3f}{s['mean']:>10.3f}{s['max']:>10.3f}{100 * s['share']:>8.1f}%")
     p = f["per_rank"]
     lines += [
         "",

@@ -122,6 +122,22 @@ class CahnHilliard:
             piece += self.mean
             yield first, last, piece
 
+    # --- the state
+
+    def state(self) -> tuple[dict, dict, dict]:
+        """What a checkpoint must hold: arrays, the place of their first rows among all ranks', numbers (write_checkpoint)."""
+        first = {"spectrum": self.fourier.first_column}
+        return {"spectrum": self.spectrum}, first, dict(mean=self.mean, time=self.time, steps=self.steps)
+
+    def targets(self) -> dict:
+        """Where the arrays of a checkpoint go (read_checkpoint); then restore()."""
+        return {"spectrum": (self.fourier.first_column, self.spectrum)}
+
+    def restore(self, numbers: dict) -> None:
+        """Collective: goes on from the spectrum that was read and these numbers of state(); on as many ranks bit for bit."""
+        self.mean, self.time, self.steps = float(numbers["mean"]), float(numbers["time"]), int(numbers["steps"])
+        self.fourier.restore(self.spectrum)
+
     # --- steps
 
     def step(self, dt: float, count: int = 1) -> None:

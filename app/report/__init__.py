@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ostwald.app.report.page import page
+from ostwald.app.report.phasefield import page as phasefield_page
 from ostwald.app.report.run import ReportError, read_run
 from ostwald.io.text import write_text
 
@@ -22,7 +23,7 @@ def write_report(directory, output=None) -> Path:
     target = Path(output) if output else run.path / "report.html"
     if not target.parent.is_dir():
         raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")
-    text = page(run)
+    text = phasefield_page(run) if run.settings.get("job", {}).get("kind") == "phasefield" else page(run)
     try:
         write_text(target, text)
     except OSError as error:

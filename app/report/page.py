@@ -54,8 +54,8 @@ def tiles(run) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _timing(run) -> str:
-    t = run.timing
+def seconds_card(t) -> str:
+    """Where the time went: a bar and a table of the sections of timing.json."""
     sections = [(name, v) for name, v in t["sections"].items() if v["max"] > 0]
     colours = {name: SECTION_COLOURS[min(k, len(SECTION_COLOURS) - 1)] for k, (name, _) in enumerate(sections)}
     bar = "".join(
@@ -69,6 +69,16 @@ def _timing(run) -> str:
         + f'<td class="n">{100 * v["share"]:.1f} %</td></tr>'
         for name, v in sections
     )
+    head = "<th></th>" + "".join(f'<th class="n">{k}</th>' for k in ("min", "mean", "max"))
+    return (
+        '<div class="card"><h3>Seconds, over ranks</h3>'
+        f'<div class="bar">{bar}</div><div class="scroll"><table><tr>{head}<th class="n">share</th></tr>{rows}</table>'
+        "</div></div>"
+    )
+
+
+def _timing(run) -> str:
+    t = run.timing
     p = t["per_rank"]
     ranks = "".join(
         f"<tr><td>{what}</td>"
@@ -85,9 +95,7 @@ def _timing(run) -> str:
     )
     head = "<th></th>" + "".join(f'<th class="n">{k}</th>' for k in ("min", "mean", "max"))
     return (
-        '<h2>Where the time went</h2><div class="two"><div class="card"><h3>Seconds, over ranks</h3>'
-        f'<div class="bar">{bar}</div><div class="scroll"><table><tr>{head}<th class="n">share</th></tr>{rows}</table>'
-        '</div></div><div class="card"><h3>Per rank</h3>'
+        f'<h2>Where the time went</h2><div class="two">{seconds_card(t)}<div class="card"><h3>Per rank</h3>'
         f'<div class="scroll"><table><tr>{head}</tr>{ranks}</table></div><p class="note">'
         f"{number(t['atom_steps_per_second'] / 1e6, 3)} million atom-steps/s; grid "
         f"{' × '.join(map(str, t['grid']))}, {t['threads']} thread{'s' if t['threads'] > 1 else ''} per rank; imbalance "
@@ -126,7 +134,8 @@ def _stages(run) -> str:
     )
 
 
-def _provenance(run) -> str:
+def provenance(run) -> str:
+    """How each start of the run was made."""
     if not run.provenance:
         return ""
     p = run.provenance[-1]
@@ -155,9 +164,6 @@ def _provenance(run) -> str:
 
 def page(run: Run) -> str:
     """The HTML of a run."""
-    state, kind = "no end recorded", "open"
-    if run.timing:
-        state, kind = ("finished", "done") if run.timing.get("finished") else ("stopped, to be resumed", "open")
     structure = run.settings.get("structure", {})
     about = []
     if run.atoms:
@@ -168,7 +174,7 @@ def page(run: Run) -> str:
     if run.stages:
         about.append("stages: " + " → ".join(stage.name for stage in run.stages))
     body = [
-        f'<h1>{escape(run.title)} <span class="state {kind}">{state}</span></h1>',
+        heading(run),
         f'<p class="lead">{escape("; ".join(about))}</p>',
         tile_row(tiles(run)),
     ]
@@ -186,11 +192,25 @@ def page(run: Run) -> str:
     if run.timing:
         body.append(_timing(run))
     body.append(f'<h2>How the run was made</h2><div class="two" style="grid-template-columns:1fr">{_stages(run)}')
-    body.append(_provenance(run) + "</div>")
-    body.append(f"<details><summary>Run file</summary><pre>{escape(run.text)}</pre></details>")
+    body.append(provenance(run) + "</div>")
+    body += sources(run)
+    return document(run.title, body)
+
+
+def heading(run) -> str:
+    """The title, and whether the run is finished."""
+    state, kind = "no end recorded", "open"
+    if run.timing:
+        state, kind = ("finished", "done") if run.timing.get("finished") else ("stopped, to be resumed", "open")
+    return f'<h1>{escape(run.title)} <span class="state {kind}">{state}</span></h1>'
+
+
+def sources(run) -> list[str]:
+    """The run file and the log, to be unfolded."""
+    body = [f"<details><summary>Run file</summary><pre>{escape(run.text)}</pre></details>"]
     log = run.path / "log.txt"
     if log.exists():
         lines = read_text(log).splitlines()
         shown = lines if len(lines) <= 400 else [*lines[:150], "…", *lines[-250:]]
         body.append(f"<details><summary>Log</summary><pre>{escape(chr(10).join(shown))}</pre></details>")
-    return document(run.title, body)
+    return body

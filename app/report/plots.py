@@ -91,7 +91,7 @@ def legend(figure, axes):
 def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False, areas=None, logarithmic=False):
     """A plot over time: lines is [(label, values)]; areas [(label, colour, values)] are stacked instead. SVG text."""
     time = run.time
-    unit, scale = time_unit(time[-1])
+    unit, scale = time_unit(time[-1]) if run.time_unit == "ps" else (run.time_unit, 1.0)
     figure, axes = blank()
     x = time * scale
     if areas:
@@ -124,7 +124,7 @@ def time_plot(run, name, ylabel, lines, *, floor=None, ceiling=None, zero=False,
             place = axes.get_xaxis_transform()
             axes.text(middle, 1.02, str(k + 1), transform=place, ha="center", va="bottom", fontsize=8, color=MUTED)
         begin = stage.end
-    dress(axes, f"time ({unit})", ylabel)
+    dress(axes, f"time ({unit})" if unit else "time", ylabel)
     if not logarithmic:
         axes.ticklabel_format(useOffset=False, axis="y")
     if len(lines) + len(areas or ()) > 1:

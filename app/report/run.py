@@ -46,6 +46,7 @@ class Run:
     nucleus: int | None = None
     atoms: int | None = None
     settings: dict = field(default_factory=dict)
+    time_unit: str = "ps"
 
     @property
     def time(self):
@@ -113,6 +114,7 @@ def read_run(directory, frames=True) -> Run:
         timing=json_of("timing.json"),
         provenance=provenance if isinstance(provenance, list) else [provenance],
         settings=settings,
+        time_unit="ps" if job.get("kind", "md") == "md" else "",
     )
     trajectory = path / "trajectory.h5"
     if frames and trajectory.exists():
@@ -127,7 +129,7 @@ def read_run(directory, frames=True) -> Run:
 def _atoms(run) -> int | None:
     """The number of atoms, from whatever tells it."""
     if run.timing:
-        return run.timing["atoms"]
+        return run.timing.get("atoms")
     if run.frames:
         return len(run.frames[0])
     from ostwald.io.checkpoint import list_checkpoints

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ class Program:
         return process.returncode, out, err
 
     def kill_when(self, condition, *arguments, ranks=1, number=signal.SIGKILL, timeout=120):
-        """Starts, waits for condition(), sends the signal to every process of the group; the exit status."""
+        """Starts, waits for condition(), sends the signal to every process of the group; the exit status. SIGKILL goes to
+        the ranks too, which a launcher keeps in groups of their own and which would outlive it for a while."""
         process = self.start(*arguments, ranks=ranks)
         deadline = time.monotonic() + timeout
         while not condition():
@@ -77,7 +79,11 @@ class Program:
                 raise AssertionError(f"ended before it could be stopped ({process.returncode}):\n{out}\n{err}")
             assert time.monotonic() < deadline, "never came so far"
             time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.killpg(process.pid, number)
+        for child in children if number == signal.SIGKILL else ():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
         out, err = process.communicate(timeout=timeout)
         return process.returncode, out, err
 

@@ -1,0 +1,211 @@
+"""The run file of a phase-field job: tables, keys, ranges. Units are the user's own: energies, lengths and times that fit."""
+
+from ostwald.app.jobs.md_schema import CHECKPOINT
+from ostwald.app.jobs.md_schema import JOB as MD_JOB
+from ostwald.app.phasefield import initial
+from ostwald.app.phasefield.wells import TERMS
+from ostwald.app.runfile import Key, Table
+
+JOB = Table(
+    "job",
+    {**MD_JOB.keys, "kind": Key("str", choices=("phasefield",), doc="job kind")},
+    doc="What to run.",
+    required=True,
+)
+
+
+def _check_grid(v, error):
+    if len(v["shape"]) not in (2, 3):
+        raise error("shape", f"has two or three lengths, not {len(v['shape'])}")
+    for n in v["shape"]:
+        rest = n
+        for factor in (2, 3, 5, 7):
+            while rest % factor == 0:
+                rest //= factor
+        if rest != 1:
+            raise error("shape", f"lengths must be products of 2, 3, 5 and 7: {n} is not")
+    if isinstance(v["spacing"], list) and len(v["spacing"]) != len(v["shape"]):
+        raise error("spacing", f"is one number or one for each of {len(v['shape'])} axes, not {len(v['spacing'])}")
+
+
+GRID = Table(
+    "grid",
+    {
+        "shape": Key("int*", low=1, doc="points along each axis, two or three; products of 2, 3, 5 and 7"),
+        "spacing": Key("float|float*", 1.0, above=0, doc="distance of points, one number or one for each axis"),
+        "precision": Key("str", "double", choices=("double", "single"), doc="of the field; sums are double always"),
+    },
+    doc="The periodic box.",
+    required=True,
+    check=_check_grid,
+)
+
+_WELLS = {
+    "double": (),
+    "quartic": ("height", "low", "high"),
+    "polynomial": ("centre", "coefficients"),
+}
+
+
+def _check_model(v, error):
+    for key in ("height", "low", "high", "centre", "coefficients"):
+        needed = key in _WELLS[v["well"]]
+        if needed and v[key] is None:
+            raise error(key, f"is required for well = '{v['well']}'")
+        if not needed and v[key] is not None:
+            raise error(key, f"has no effect with well = '{v['well']}'")
+    if v["well"] == "quartic" and not v["low"] < v["high"]:
+        raise error("high", f"must be above low ({v['low']:g}), got {v['high']:g}")
+    if v["coefficients"] is not None and not 2 <= len(v["coefficients"]) <= TERMS + 1:
+        raise error("coefficients", f"takes 2 to {TERMS + 1} numbers, got {len(v['coefficients'])}")
+
+
+MODEL = Table(
+    "model",
+    {
+        "well": Key(
+            "str",
+            "double",
+            choices=tuple(_WELLS),
+            doc="g(φ): double: (18/ε) φ²(1-φ)²; quartic: height (φ-low)²(high-φ)²; polynomial: Σ c_k (φ-centre)^k",
+        ),
+        "epsilon": Key("float", above=0, doc="ε of the gradient energy ε/2 |∇φ|² (κ elsewhere); width of interfaces"),
+        "mobility": Key("float", 1.0, above=0, doc="M"),
+        "height": Key("float", None, above=0, doc="of a quartic well"),
+        "low": Key("float", None, doc="lower minimum of a quartic well"),
+        "high": Key("float", None, doc="upper minimum of a quartic well"),
+        "centre": Key("float", None, doc="of a polynomial: a point between its minima"),
+        "coefficients": Key("float*", None, doc="c_0, c_1, … of a polynomial"),
+    },
+    doc="∂φ/∂t = M ∇²(g'(φ) - ε∇²φ + Yφ).",
+    required=True,
+    check=_check_model,
+)
+
+
+def _check_elasticity(v, error):
+    cubic = [v[key] is not None for key in ("c11", "c12", "c44")]
+    if all(value is None for value in v.values()):
+        return
+    if any(cubic) == (v["constants"] is not None) or (any(cubic) and not all(cubic)):
+        raise error("", "give either c11, c12 and c44, or constants")
+    if v["constants"] is not None and len(v["constants"]) != 36:
+        raise error("constants", f"takes the 36 numbers of the matrix, row by row, got {len(v['constants'])}")
+    if (v["misfit"] is None) == (v["eigenstrain"] is None):
+        raise error("", "give either misfit or eigenstrain")
+
+
+ELASTICITY = Table(
+    "elasticity",
+    {
+        "c11": Key("float", None, above=0, doc="of a cubic crystal, axes along the grid's (energy per volume)"),
+        "c12": Key("float", None, doc="of a cubic crystal"),
+        "c44": Key("float", None, above=0, doc="of a cubic crystal"),
+        "constants": Key("float*", None, doc="C (6, 6) row by row, in the order xx yy zz yz xz xy"),
+        "misfit": Key("float", None, doc="η: the stress-free strain is η (φ - <φ>) along all axes"),
+        "eigenstrain": Key("float*6", None, doc="per unit of φ: xx, yy, zz, yz, xz, xy"),
+    },
+    doc="Coherent elasticity with homogeneous constants; without this table there is none.",
+    check=_check_elasticity,
+)
+
+KINDS = {
+    "uniform": (initial.UniformNoise, ("mean", "amplitude")),
+    "gaussian": (initial.GaussianNoise, ("mean", "amplitude", "correlation")),
+    "perlin": (initial.Perlin, ("mean", "amplitude", "cells", "octaves", "persistence")),
+    "spheres": (initial.Spheres, ("centres", "radii", "width", "inside", "outside")),
+    "layers": (initial.Layers, ("axis", "count", "fraction", "centre", "width", "inside", "outside")),
+    "pfhub": (initial.PFHub, ("mean", "amplitude", "offset")),
+}
+"""kind of initial field -> (class, keys that it takes)"""
+
+
+def _check_initial(v, error):
+    taken = KINDS[v["kind"]][1]
+    for key, value in v.items():
+        if value is not None and key not in ("kind", "exact_mean", *taken):
+            raise error(key, f"has no effect with kind = '{v['kind']}'")
+    if v["exact_mean"] is not None and "mean" in taken and v["mean"] is not None:
+        raise error("exact_mean", "give either mean or exact_mean")
+    if v["kind"] == "spheres" and (v["centres"] is None or v["radii"] is None):
+        raise error("centres" if v["centres"] is None else "radii", "is required for kind = 'spheres'")
+
+
+INITIAL = Table(
+    "initial",
+    {
+        "kind": Key("str", choices=tuple(KINDS), doc="what the field is at the start"),
+        "mean": Key("float", None, doc="of noise; default 0.5"),
+        "exact_mean": Key("float", None, doc="a constant is added, so that the mean over the grid is this"),
+        "amplitude": Key("float", None, doc="of noise; default 0.1 (pfhub: 0.01)"),
+        "correlation": Key("float", None, low=0, doc="length of gaussian noise; default 0: white"),
+        "cells": Key("int", None, low=1, doc="of the first octave of perlin noise along each axis; default 8"),
+        "octaves": Key("int", None, low=1, doc="of perlin noise; default 1"),
+        "persistence": Key(
+            "float", None, above=0, doc="amplitude of an octave over that of the one before; default 0.5"
+        ),
+        "centres": Key("float*", None, doc="of spheres, one after another"),
+        "radii": Key("float|float*", None, above=0, doc="of spheres, one for all or one for each"),
+        "axis": Key("int", None, low=0, high=2, doc="that layers lie across; default 0"),
+        "count": Key("int", None, low=1, doc="layers; default 1"),
+        "fraction": Key("float", None, above=0, high=1, doc="of the box that layers fill; default 0.5"),
+        "centre": Key("float", None, doc="of the first layer, as a share of the box; default 0.5"),
+        "width": Key("float", None, low=0, doc="of interfaces of spheres and layers; default ε of the model"),
+        "inside": Key("float", None, doc="value in spheres and layers; default 1"),
+        "outside": Key("float", None, doc="value elsewhere; default 0"),
+        "offset": Key("float", None, doc="of PFHub's points from multiples of the spacing; default 0"),
+    },
+    doc="The field at the start: the same on any number of ranks.",
+    required=True,
+    check=_check_initial,
+)
+
+PARALLEL = Table(
+    "parallel",
+    {
+        "grid": Key(
+            "int*2", None, low=1, doc="parts of the first and the second axis; default: slabs while they suffice"
+        ),
+        "threads": Key("int", None, low=1, doc="threads per rank; default 1, or OMP_NUM_THREADS"),
+    },
+    doc="Decomposition.",
+)
+
+
+def _check_stage(v, error):
+    if (v["steps"] is None) == (v["time"] is None):
+        raise error("", "give either steps or time")
+
+
+STAGE = Table(
+    "stage",
+    {
+        "name": Key("str", None, doc="shown in the log"),
+        "timestep": Key("float", above=0, doc="dt"),
+        "steps": Key("int", None, low=1, doc="number of steps"),
+        "time": Key("float", None, above=0, doc="length instead of steps; the number of steps is rounded"),
+    },
+    doc="One stage of the run; they follow one another.",
+    many=True,
+    required=True,
+    check=_check_stage,
+)
+
+SERIES = Table(
+    "series",
+    {"every": Key("int", 10, low=1, doc="steps between rows of the time series")},
+    doc="Energies, mean, lowest and highest φ over time, in HDF5 and CSV.",
+)
+
+LOG = Table("log", {"every": Key("int", 100, low=1, doc="steps between lines of the log")}, doc="The log.")
+
+LIMITS = Table(
+    "limits",
+    {
+        "every": Key("int", 100, low=1, doc="steps between tests (each row of the series is one, too)"),
+        "field": Key("float", 100.0, above=0, doc="the run is given up where |φ| is larger, or not finite"),
+    },
+    doc="When to give up.",
+)
+
+TABLES = [JOB, GRID, MODEL, ELASTICITY, INITIAL, PARALLEL, STAGE, SERIES, CHECKPOINT, LOG, LIMITS]

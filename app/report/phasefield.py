@@ -1,0 +1,122 @@
+"""The page of a phase-field run."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from ostwald.app.report.page import heading, provenance, seconds_card, sources
+from ostwald.app.report.plots import LINES, blank, dress, legend, svg_of, time_plot
+from ostwald.app.report.run import Run
+from ostwald.app.report.style import cards, document, number, seconds, table, tile_row
+
+
+def page(run: Run) -> str:
+    """The HTML of a run."""
+    grid, model = run.settings.get("grid", {}), run.settings.get("model", {})
+    about = [f"{' × '.join(map(str, grid.get('shape', [])))} points, {grid.get('precision', 'double')} precision"]
+    about.append(f"{model.get('well', 'double')} well, ε = {model.get('epsilon')}, M = {model.get('mobility', 1.0)}")
+    misfit = run.settings.get("elasticity", {}).get("misfit")
+    if misfit is not None:
+        about.append(f"coherent, misfit {100 * misfit:g} %")
+    body = [heading(run), f'<p class="lead">{escape("; ".join(about))}</p>', tile_row(tiles(run))]
+    plots = figures(run)
+    if plots:
+        body.append(f'<h2>Over time</h2><div class="two">{cards(plots)}</div>')
+    if run.timing:
+        t, memory = run.timing, run.timing["per_rank"]["resident_bytes"]
+        rows = [
+            ("ms/step", number(t["milliseconds_per_step"], 4)),
+            ("million point-steps/s", number(t["point_steps_per_second"] / 1e6, 4)),
+            ("ranks × threads", f"{t['ranks']} × {t['threads']}, {' × '.join(map(str, t['grid']))} parts"),
+            ("memory of a rank (MB)", f"{number(memory['min'] / 1e6, 4)} to {number(memory['max'] / 1e6, 4)}"),
+            ("a checkpoint (s)", number(t["checkpoint_seconds"], 3)),
+        ]
+        card = f'<div class="card"><h3>Speed</h3>{table(["", ">"], rows)}</div>'
+        body.append(f'<h2>Where the time went</h2><div class="two">{seconds_card(t)}{card}</div>')
+    rows = []
+    for k, stage in enumerate(run.stages, 1):
+        t = stage.table
+        length = f"{t['steps']} steps" if "steps" in t else f"time {t['time']:g}"
+        rows.append((str(k), escape(t.get("name") or ""), f"{t['timestep']:g}", length))
+    stages = table(["", "stage", ">time step", "length"], rows)
+    body.append(
+        '<h2>How the run was made</h2><div class="two" style="grid-template-columns:1fr">'
+        f'<div class="card"><h3>Stages</h3>{stages}</div>{provenance(run)}</div>'
+    )
+    return document(run.title, body + sources(run))
+
+
+def tiles(run) -> list[tuple[str, str, str]]:
+    """(value, unit, what) of the numbers at the top."""
+    found, s = [], run.series
+    if run.has("energy"):
+        volume = _volume(run)
+        found.append((number(s["energy"][-1] / volume, 5), "", "free energy per volume at the end"))
+        found.append((number(s["mean"][-1], 6), "", "mean of φ"))
+        drift = np.ptp(s["mean"])
+        found.append(("0" if drift == 0 else number(drift, 2), "", "drift of the mean"))
+        found.append((number(run.time[-1], 5), "", "time"))
+    if run.timing:
+        t = run.timing
+        found.append((str(t["total_steps"]), "", "steps"))
+        found.append((seconds(t["total_wall_seconds"]), "", f"wall time, {t['ranks']} ranks"))
+        found.append((number(t["point_steps_per_second"] / 1e6, 3), "million/s", "points × steps, all included"))
+    return found
+
+
+def _volume(run) -> float:
+    grid = run.settings["grid"]
+    return float(np.prod(grid["shape"]) * np.prod(np.broadcast_to(grid.get("spacing", 1.0), len(grid["shape"]))))
+
+
+def figures(run) -> list[tuple[str, str, str]]:
+    """(title, SVG, caption) of each plot that the series can fill."""
+    if not run.has("energy", "bulk", "gradient"):
+        return []
+    s, volume = run.series, _volume(run)
+    names = ["energy", "bulk", "gradient"] + (["elastic"] if np.any(s["elastic"]) else [])
+    lines = [("F" if name == "energy" else name, s[name] / volume) for name in names]
+    found = [
+        (
+            "Free energy",
+            time_plot(run, "energy", "energy / volume", lines, floor=0 if s["bulk"].min() >= 0 else None),
+            "",
+        )
+    ]
+    later = (run.time > 0) & (s["energy"] > 0)
+    if np.count_nonzero(later) > 5:
+        caption = "Both axes logarithmic; late coarsening goes with t to the power −1/3 (dashed)."
+        found.append(("Decay of the free energy", _decay(run.time[later], s["energy"][later] / volume), caption))
+    found.append(
+        (
+            "Range of φ",
+            time_plot(run, "range", "φ", [("highest", s["high"]), ("mean", s["mean"]), ("lowest", s["low"])]),
+            "",
+        )
+    )
+    if len(run.time) > 2:
+        speed = s["point_steps_per_second"] / 1e6
+        speed = np.where(speed > 0, speed, np.nan)
+        svg = time_plot(run, "speed", "10⁶ point-steps/s", [("speed", speed)], floor=0)
+        found.append(("Speed", svg, "All ranks together, between rows of the series, output included."))
+    return found
+
+
+def _decay(time, energy) -> str:
+    """log F over log t, beside the power law of coarsening through the last point."""
+    figure, axes = blank()
+    axes.loglog(time, energy, color=LINES[0], linewidth=1.4, label="F / volume")
+    late = time >= time[-1] / 10
+    axes.loglog(
+        time[late],
+        1.15 * energy[-1] * (time[late] / time[-1]) ** (-1 / 3),
+        color=LINES[1],
+        linewidth=1.0,
+        linestyle=(0, (5, 3)),
+        label="t^(−1/3)",
+    )
+    dress(axes, "time", "energy / volume")
+    legend(figure, axes)
+    return svg_of(figure, "decay")

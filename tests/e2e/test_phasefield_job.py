@@ -1,0 +1,186 @@
+"""The phase-field job as its users run it: outputs, stops, restarts on the same and other rank counts, mistakes."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from ostwald.app.phasefield import CahnHilliard, Elasticity, UniformNoise, cubic, double_well
+from ostwald.io.checkpoint import list_checkpoints, read_checkpoint
+from ostwald.io.timeseries import read_series
+from ostwald.parallel import World
+
+JOB = """
+[job]
+kind = "phasefield"
+seed = 7
+[grid]
+shape = [20, 18, 64]
+precision = "{precision}"
+[model]
+epsilon = 3.0
+[elasticity]
+c11 = 250.0
+c12 = 150.0
+c44 = 100.0
+misfit = 0.01
+[initial]
+kind = "uniform"
+mean = 0.45
+amplitude = 0.1
+[[stage]]
+name = "separate"
+timestep = 0.02
+steps = 120
+[[stage]]
+timestep = 0.05
+steps = {steps}
+[series]
+every = 8
+[checkpoint]
+every = {checkpoint}
+[log]
+every = 50
+"""
+
+
+def job(precision="double", steps=80, checkpoint=50):
+    return JOB.format(precision=precision, steps=steps, checkpoint=checkpoint)
+
+
+def final_state(directory):
+    """The whole spectrum of the last checkpoint, in the order of its columns, and the solver's numbers."""
+    checkpoint = read_checkpoint(directory / "checkpoints", World())
+    if checkpoint.ranks == 1:
+        return checkpoint.arrays["spectrum"], checkpoint.meta["solver"]
+    spectrum = np.empty_like(checkpoint.arrays["spectrum"])
+    read_checkpoint(directory / "checkpoints", World(), targets={"spectrum": (0, spectrum)})
+    return spectrum, checkpoint.meta["solver"]
+
+
+def interrupted(ostwald, directory, arguments, ranks, lines, number=signal.SIGUSR1):
+    """Runs until the series has `lines` more lines, then sends a signal."""
+    log = directory / "series.csv"
+    have = log.read_text().count("\n") if log.exists() else 0
+    return ostwald.kill_when(
+        lambda: log.exists() and log.read_text().count("\n") > have + lines, *arguments, ranks=ranks, number=number
+    )
+
+
+def test_run_leaves_everything(ostwald, run_file, tmp_path):
+    path, file = tmp_path / "run", run_file(job())
+    status, out, err = ostwald("run", file, "-d", path)
+    assert status == 0 and not err, out + err
+    for word in ("point-steps/s", "slabs", "memory", "stage 2 of 2", "coherent elasticity"):
+        assert word in out
+    figures = json.loads((path / "timing.json").read_text())
+    assert figures["points"] == 20 * 18 * 64 and figures["total_steps"] == 200 and figures["finished"]
+    assert figures["energy_rises"] == 0
+    # the rows are what the solver itself tells
+    world = World()
+    solver = CahnHilliard(world, (20, 18, 64), double_well(3.0), 3.0, elasticity=Elasticity(cubic(250, 150, 100), 0.01))
+    solver.set_field(UniformNoise((20, 18, 64), seed=7, mean=0.45, amplitude=0.1).source(solver.fourier))
+    wanted = []
+    for step in range(201):
+        if step % 8 == 0 or step % 50 == 0:
+            wanted.append(dict(step=step, time=solver.time, **solver.measure()))
+        solver.step(0.02 if step < 120 else 0.05)
+    for name in ("series.h5", "series.csv"):
+        rows = read_series(path / name)
+        assert list(rows["step"]) == [row["step"] for row in wanted]
+        for column in ("time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high"):
+            assert np.allclose(rows[column], [row[column] for row in wanted], rtol=1e-12, atol=1e-15), column
+        assert (np.diff(rows["energy"]) < 0).all() and np.ptp(rows["mean"]) == 0
+    status, out, err = ostwald("report", path)
+    page = (path / "report.html").read_text()
+    assert status == 0 and page.count("<svg") >= 4 and "Decay of the free energy" in page, err
+    status, out, err = ostwald("info", path, file, path / "checkpoints")
+    assert (
+        status == 0 and "20 × 18 × 64" in out and "finished at step 200" in out and "steps 0 to 200, time 6.4" in out
+    ), err
+    status, out, err = ostwald("resume", path)
+    assert status == 0 and "nothing is left" in out
+
+
+@pytest.mark.parametrize("ranks, precision, grid", [(1, "double", ""), (4, "single", "[2, 2]")])
+def test_resumed_run_is_bitwise_the_uninterrupted_one(ostwald, run_file, tmp_path, ranks, precision, grid):
+    text = job(precision, steps=1000, checkpoint=70) + (f"[parallel]\ngrid = {grid}\n" if grid else "")
+    assert ostwald("run", run_file(text), "-d", tmp_path / "whole", ranks=ranks)[0] == 0
+    broken = tmp_path / "broken"
+    status, out, err = interrupted(ostwald, broken, ("run", run_file(text), "-d", broken), ranks, 12)
+    assert status == 85 and "resume" in out, out + err
+    # then killed outright, with rows behind the last checkpoint
+    status, out, err = interrupted(ostwald, broken, ("resume", broken), ranks, 30, signal.SIGKILL)
+    assert status not in (0, 85), out + err
+    status, out, err = ostwald("resume", broken, ranks=ranks)
+    assert status == 0 and "resumed at step" in out, out + err
+    (a, told), (b, again) = final_state(tmp_path / "whole"), final_state(broken)
+    assert a.tobytes() == b.tobytes() and told == again
+    a, b = (read_series(directory / "series.h5") for directory in (tmp_path / "whole", broken))
+    for name in ("step", "time", "energy", "elastic", "low", "high"):
+        assert np.array_equal(a[name], b[name]), name
+
+
+def test_restart_on_other_rank_counts(ostwald, run_file, tmp_path):
+    """Slabs and pencils, in any order."""
+    text = job(steps=2000, checkpoint=0)
+    assert ostwald("run", run_file(text), "-d", tmp_path / "whole")[0] == 0
+    moved = tmp_path / "moved"
+    begun = False
+    for ranks, grid in [(1, None), (4, "[1, 4]"), (3, None), (4, "[2, 2]")]:
+        if begun:
+            kept = (moved / "run.toml").read_text().partition("[parallel]")
+            tail = kept[2].partition("[[stage]]")
+            table = f"[parallel]\ngrid = {grid}\n\n" if grid else "[parallel]\n\n"
+            (moved / "run.toml").write_text(kept[0] + table + tail[1] + tail[2])
+        arguments = ("resume", moved) if begun else ("run", run_file(text), "-d", moved)
+        status, out, err = interrupted(ostwald, moved, arguments, ranks, 8)
+        assert status == 85, out + err
+        assert ("pencils" if grid else "slabs") in out
+        begun = True
+    status, out, err = ostwald("resume", moved, ranks=2)  # the grid of four is left
+    assert status == 0, out + err
+    (a, told), (b, again) = final_state(tmp_path / "whole"), final_state(moved)
+    assert np.abs(a - b).max() < 1e-11 * np.abs(a).max() and told == again
+    assert np.array_equal(*(read_series(d / "series.h5")["step"] for d in (tmp_path / "whole", moved)))
+
+
+def test_wall_time_limit_asks_to_be_resumed(ostwald, run_file, tmp_path):
+    text = job(steps=10000000).replace("seed = 7", 'seed = 7\nwalltime = "3s"')
+    status, out, err = ostwald("run", run_file(text), "-d", tmp_path / "run", timeout=60)
+    assert status == 85 and "wall-time" in out, out + err
+    assert list_checkpoints(tmp_path / "run/checkpoints")[-1].step > 0
+
+
+@pytest.mark.parametrize("limit", ["", "[limits]\nfield = 2.0\n"])
+def test_a_diverged_run_keeps_its_last_checkpoint(ostwald, run_file, tmp_path, limit):
+    """A well of degree three has no lower bound."""
+    text = job(steps=4000, checkpoint=20).replace(
+        "epsilon = 3.0", 'epsilon = 3.0\nwell = "polynomial"\ncentre = 0.5\ncoefficients = [0, 0, -1, 4.0]'
+    )
+    status, _, err = ostwald("run", run_file(text + limit), "-d", tmp_path / "run", ranks=2)
+    said = [line for line in err.splitlines() if line.startswith("ostwald:")]
+    assert status == 1 and len(said) == 1 and "The last checkpoint stays" in said[0] and "Traceback" not in err, err
+    assert ("beyond [limits] field = 2" if limit else "the field") in said[0]
+    kept = list_checkpoints(tmp_path / "run/checkpoints", verify=True)
+    assert kept and all(found.valid for found in kept)
+    spectrum, numbers = final_state(tmp_path / "run")
+    assert np.isfinite(spectrum).all() and numbers["steps"] == kept[-1].step
+
+
+def test_too_long_a_step_is_told(ostwald, run_file, tmp_path):
+    text = job(steps=20).replace("timestep = 0.02", "timestep = 0.4").replace("every = 8", "every = 1")
+    status, out, err = ostwald("run", run_file(text), "-d", tmp_path / "run")
+    assert status == 0 and err.count("the free energy rose") == 1, out + err
+
+
+def test_a_mistake_gives_one_sentence_on_two_ranks(ostwald, run_file, tmp_path):
+    for old, new, word in [
+        ("[20, 18, 64]", "[20, 18, 66]", "products of 2, 3, 5 and 7: 66 is not"),
+        ("amplitude = 0.1", "amplitude = 1e308", "the field must be finite"),
+    ]:
+        status, _, err = ostwald("run", run_file(job().replace(old, new)), "-d", tmp_path / "never", ranks=2)
+        said = [line for line in err.splitlines() if line.startswith("ostwald:")]
+        assert status not in (0, 85) and len(said) == 1 and word in said[0] and "Traceback" not in err, (new, err)
+        assert not (tmp_path / "never").exists()

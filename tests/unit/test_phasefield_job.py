@@ -1,0 +1,145 @@
+"""The run file of the phase-field job: what is refused, what `check` and `info` say."""
+
+import numpy as np
+import pytest
+
+from ostwald.app.cli import main
+from ostwald.app.jobs.phasefield import build, initial_field
+from ostwald.app.jobs.phasefield_schema import TABLES
+from ostwald.app.jobs.runfiles import read_run_file
+from ostwald.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from ostwald.parallel import CollectiveError, World
+
+JOB = """
+[job]
+kind = "phasefield"
+seed = 7
+[grid]
+shape = [20, 18, 64]
+[model]
+epsilon = 3.0
+[elasticity]
+c11 = 250.0
+c12 = 150.0
+c44 = 100.0
+misfit = 0.01
+[initial]
+kind = "uniform"
+mean = 0.45
+amplitude = 0.1
+[[stage]]
+timestep = 0.02
+steps = 120
+[[stage]]
+timestep = 0.05
+time = 4.01
+[series]
+every = 8
+"""
+
+MISTAKES = [
+    ("[20, 18, 64]", "[20, 18, 66]", "products of 2, 3, 5 and 7: 66 is not"),
+    ("[20, 18, 64]", "[20, 18, 64, 2]", "two or three lengths"),
+    ("timestep = 0.02", "timestep = 0.0", "[stage 1] timestep: must be above 0"),
+    ("timestep = 0.02", "timestep = nan", "[stage 1] timestep: must be finite"),
+    ("misfit = 0.01", "misfit = 0.01\neigenstrain = [1, 1, 1, 0, 0, 0]", "either misfit or eigenstrain"),
+    ("c44 = 100.0", "c44 = 100.0\nconstants = [1.0]", "either c11, c12 and c44, or constants"),
+    ("c12 = 150.0", "c12 = 300.0", "[elasticity]: elastic constants must be positive definite"),
+    ("epsilon = 3.0", "epsilon = -3.0", "[model] epsilon: must be above 0"),
+    ("epsilon = 3.0", 'epsilon = 3.0\nwell = "quartic"', "[model] height: is required"),
+    ('kind = "uniform"', 'kind = "unifrom"', "did you mean 'uniform'"),
+    ('kind = "uniform"', 'kind = "spheres"', "[initial]"),
+    ("amplitude = 0.1", "amplitude = 1e308", "the field must be finite"),
+    ("amplitude = 0.1", "amplitude = 0.1\ncells = 4", "[initial] cells: has no effect"),
+    ("[series]", "[parallel]\ngrid = [3, 7]\n[series]", "[grid]: a process grid of 3 x 7 is not"),
+]
+
+
+@pytest.mark.parametrize("old, new, word", MISTAKES)
+def test_a_mistake_gives_one_sentence_and_writes_nothing(tmp_path, capsys, old, new, word):
+    assert JOB.count(old) == 1
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace(old, new))
+    assert main(["run", str(path), "-d", str(tmp_path / "never")]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and word in said[0], said
+    assert not (tmp_path / "never").exists()
+
+
+def test_check_tells_without_writing(tmp_path, capsys):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace("[20, 18, 64]", "[512, 512, 512]"))
+    before = set(tmp_path.iterdir())
+    assert main(["check", str(path), "--ranks", "8"]) == 0
+    out = capsys.readouterr().out
+    # two arrays of 512 x 512 x 264 complex numbers, an eighth each
+    spectrum = 512 * 512 * 264 * 16
+    memory = float(out.split("memory       about ")[1].split()[0])
+    assert memory == pytest.approx(2 * spectrum / 8 / 1e6 + 80, rel=0.05)
+    for word in ("512 × 512 × 512", "8 × 1 parts", "200 steps", f"checkpoint   {spectrum / 1e6:.1f} MB"):
+        assert word in out, out
+    assert main(["check", str(path), "--ranks", "1024"]) == 0
+    assert "pencils, 512 × 2 parts" in capsys.readouterr().out
+    assert main(["check", str(path), "--ranks", "1000003"]) == 1
+    assert "too many" in capsys.readouterr().err
+    assert main(["info", str(path)]) == 0
+    assert "stage 2: 80 steps of 0.05, time 4" in capsys.readouterr().out
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "table, values",
+    [
+        ('kind = "gaussian"\nmean = 0.4\namplitude = 0.02\ncorrelation = 2.0', (0.3, 0.5)),
+        ('kind = "perlin"\nexact_mean = 0.4\namplitude = 0.1\ncells = 4\noctaves = 2', (0.1, 0.7)),
+        ('kind = "spheres"\ncentres = [10.0, 9.0, 9.0, 10.0, 9.0, 40.0]\nradii = 5.0\nwidth = 0.0', (0.0, 1.0)),
+        ('kind = "layers"\naxis = 2\ncount = 2\ninside = 0.9\noutside = 0.1\nfraction = 0.25', (0.1, 0.9)),
+    ],
+)
+def test_initial_fields(tmp_path, table, values):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace('kind = "uniform"\nmean = 0.45\namplitude = 0.1', table))
+    field = initial_field(read_run_file(World(), path, TABLES), path, (20, 18, 64), (1.0,) * 3)
+    phi = field.box((0, 0, 0), (20, 18, 64))
+    low, high = values
+    assert low - 1e-12 <= phi.min() < phi.max() <= high + 1e-12
+    if "spheres" in table:
+        assert phi[10, 9, 9] == phi[10, 9, 40] == 1 and phi.sum() == pytest.approx(2 * 4 / 3 * np.pi * 125, rel=0.05)
+    if "layers" in table:
+        assert phi[3, 5, [0, 32]] == pytest.approx(0.9, abs=0.01) and phi[3, 5, [16, 48]] == pytest.approx(
+            0.1, abs=0.01
+        )
+
+
+def test_wells_and_elasticity(tmp_path):
+    world, path = World(), tmp_path / "job.toml"
+    more = 'epsilon = 2.0\nmobility = 5.0\nwell = "quartic"\nheight = 5.0\nlow = 0.3\nhigh = 0.7'
+    path.write_text(JOB.replace("epsilon = 3.0", more))
+    solver = build(world, read_run_file(world, path, TABLES), path)
+    assert solver.mobility == 5 and solver.epsilon == 2
+    assert solver.well.energy(0.5) == pytest.approx(5 * 0.2**4) and solver.well.energy(0.3) == pytest.approx(
+        0, abs=1e-15
+    )
+    cubic = solver.elasticity.factor(1.0, 0.0, 0.0)
+    matrix = np.diag([250.0] * 3 + [100.0] * 3)
+    matrix[:3, :3] += 150 * (1 - np.eye(3))
+    general = f"constants = {matrix.ravel().tolist()}\neigenstrain = [0.01, 0.01, 0.01, 0, 0, 0]"
+    path.write_text(JOB.replace("c11 = 250.0\nc12 = 150.0\nc44 = 100.0\nmisfit = 0.01", general))
+    found = build(world, read_run_file(world, path, TABLES), path).elasticity.factor(1.0, 0.0, 0.0)
+    # one soft direction: Y = (c11 + 2 c12)(c11 - c12) / c11 eta^2 times 2
+    assert found == pytest.approx(cubic) == pytest.approx(2 * 1e-4 * (250 + 300) * (250 - 150) / 250, rel=1e-12)
+
+
+def test_rows_in_places_of_their_own(tmp_path):
+    world, rows = World(), np.arange(12.0).reshape(4, 3)
+    write_checkpoint(tmp_path, world, {"spectrum": rows}, {}, 1, starts={"spectrum": 0})
+    part = np.empty((2, 3))
+    found = read_checkpoint(tmp_path, world, targets={"spectrum": (1, part)})
+    assert np.array_equal(part, rows[1:3]) and not found.arrays
+    with pytest.raises(CollectiveError, match="overlap or leave gaps"):
+        write_checkpoint(tmp_path, world, {"spectrum": rows}, {}, 2, starts={"spectrum": 1})
+    for wrong in ((3, np.empty((2, 3))), (0, np.empty((4, 2))), (0, np.empty((4, 3), np.float32))):
+        with pytest.raises(CheckpointError, match="spectrum"):
+            read_checkpoint(tmp_path, world, targets={"spectrum": wrong})
+    with pytest.raises(CheckpointError, match="missing"):
+        read_checkpoint(tmp_path, world, targets={"field": (0, part)})
