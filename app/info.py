@@ -103,18 +103,19 @@ def _run_directory(path: Path) -> str:
 
 
 def _hdf5(path: Path) -> str:
+    from ostwald.io.fields import fields_info
     from ostwald.io.h5md import trajectory_info
     from ostwald.io.nuclei import nuclei_info
     from ostwald.io.timeseries import series_info
 
     if path.name.startswith("checkpoint-"):
         return _checkpoint_line(checkpoint_info(path, verify=True))
-    for describe_file in (trajectory_info, series_info, nuclei_info):
+    for describe_file in (trajectory_info, series_info, nuclei_info, fields_info):
         text = describe_file(path)
         if text:
             return f"{path}: {text}"
     raise ValueError(
-        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei nor a checkpoint of Ostwald"
+        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei or fields nor a checkpoint of Ostwald"
     )
 
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ostwald.app.info import describe
 from ostwald.app.phasefield import CahnHilliard, Given, Perlin, double_well
 from ostwald.io import shared
 from ostwald.io.fields import FieldSeries, FieldsError, field_frames, fields_info, open_field, write_xdmf
@@ -95,6 +96,7 @@ def test_as_written(tmp_path, world, shape, precision):
             assert np.array_equal(here[name].reshape(shape), array.astype(dtype))
     grid = " x ".join(map(str, shape))
     assert fields_info(path) == f"fields phi, mu on {grid} points, {np.dtype(dtype)}, 5 frames, steps 0 to 40, time 1.2"
+    assert describe(path) == f"{path}: {fields_info(path)}"
 
 
 @pytest.mark.parametrize("shape", [(12, 10, 14), (18, 20)])
