@@ -28,14 +28,17 @@ def _volume(frame, total=None):
     return abs(np.linalg.det(frame.matrix)) / (total or len(frame.positions))
 
 
-def classify(frame, method="q6", threshold=None, templates=structure.METALS, fields=()) -> structure.Structure:
+def classify(
+    frame, method="q6", threshold=None, templates=structure.METALS, cutoff=None, fields=()
+) -> structure.Structure:
     """`analysis.structure.labelled` of a frame: positions (n, 3) Å, matrix, origin, periodic, such as `io`'s Structure."""
     n = len(frame.positions)
     if n == 0:
         nothing = np.zeros(0, np.int8)
         return structure.Structure(nothing, nothing.astype(bool), method, threshold, np.zeros(0, int), 0, 0)
     reach = 4 / 3 * (15 * _volume(frame) / (4 / 3 * np.pi)) ** (1 / 3)
-    return structure.labelled(_surroundings(frame, reach)[0], reach, method, threshold, fields, templates)
+    reach = max(reach, cutoff or 0.0)
+    return structure.labelled(_surroundings(frame, reach)[0], reach, method, threshold, fields, templates, cutoff)
 
 
 def clusters(frame, solid, cutoff=None, total=None):

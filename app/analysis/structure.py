@@ -39,6 +39,7 @@ METALS = ("fcc", "hcp", "bcc", "ico")
 ORDERINGS = ("none", "pure", "L1_0", "L1_2 majority", "L1_2 minority", "B2", "zincblende or wurtzite")
 """What the field "ordering" counts: the surroundings of an atom by species, as its template sees them."""
 
+ADAPTIVE = "adaptive common neighbour analysis (Stukowski 2012)"
 NAMED_BY_CNA = ("fcc", "hcp", "bcc", "ico")
 
 
@@ -58,17 +59,15 @@ METHODS = {
         (*NAMED_BY_CNA, "crystal"),
         ("q6",),
         "solid: averaged bond order q̄₆ (Lechner and Dellago 2008; 12 nearest neighbours) > {threshold:g}; "
-        "types by adaptive common neighbour analysis (Stukowski 2012)",
+        f"types by {ADAPTIVE}",
     ),
-    "cna": Method(
-        None, NAMED_BY_CNA, (), "adaptive common neighbour analysis (Stukowski 2012); solid: fcc, hcp or bcc"
-    ),
+    "cna": Method(None, NAMED_BY_CNA, (), f"{ADAPTIVE}; solid: fcc, hcp or bcc"),
     "bonds": Method(
         7,
         (*NAMED_BY_CNA, "crystal"),
         ("bonds",),
         "solid: at least {threshold:g} solid-like bonds among the 12 nearest neighbours (ten Wolde, Ruiz-Montero, Frenkel "
-        f"1996; l = 6, cosine > {COHERENT:g}); types by adaptive common neighbour analysis (Stukowski 2012)",
+        f"1996; l = 6, cosine > {COHERENT:g}); types by {ADAPTIVE}",
     ),
     "ptm": Method(
         RMSD_CUTOFF,
@@ -87,9 +86,12 @@ METHODS = {
 }
 
 
-def describe(method="q6", threshold=None, templates=METALS) -> str:
+def describe(method="q6", threshold=None, templates=METALS, cutoff=None) -> str:
     """One line for a log: algorithm and parameters."""
-    return METHODS[method].text.format(threshold=threshold_of(method, threshold), templates=", ".join(templates))
+    text = METHODS[method].text.format(threshold=threshold_of(method, threshold), templates=", ".join(templates))
+    if cutoff is not None:
+        text = text.replace(ADAPTIVE, f"common neighbour analysis within {cutoff:g} Å (Honeycutt and Andersen 1987)")
+    return text
 
 
 def threshold_of(method, threshold=None):
@@ -342,7 +344,7 @@ class Structure:
 
     labels (n,) int8 and solid (n,) bool: of this rank's atoms; fields: further numbers of theirs, by name (`FIELDS`);
     counts: atoms of each of `LABELS`, solid_count: solid ones, total: all atoms; of all ranks where `structure` made it,
-    of this one where `labelled` did. method, threshold: how they were found.
+    of this one where `labelled` did. method, threshold, templates, cutoff: how they were found.
     """
 
     labels: np.ndarray
@@ -354,6 +356,7 @@ class Structure:
     total: int
     fields: dict[str, np.ndarray] = field(default_factory=dict)
     templates: tuple[str, ...] = METALS
+    cutoff: float | None = None
 
     @property
     def q6(self):
@@ -370,13 +373,14 @@ class Structure:
         return {name: float(count) / max(self.total, 1) for name, count in zip(LABELS, self.counts)}
 
     def describe(self) -> str:
-        return describe(self.method, self.threshold, self.templates)
+        return describe(self.method, self.threshold, self.templates, self.cutoff)
 
 
 FIELDS = {
     "q4": "averaged bond order q̄₄, and so q6, w4, w6 …; local_q4 …: of the atom alone",
     "bonds": "number of solid-like bonds (int32)",
     "centrosymmetry": "Å², 12 neighbours",
+    "coordination": "number of neighbours within the cutoff (int64)",
     "diamond": "as of `diamond` (int8)",
     "rmsd": "of the best template, NaN without one; and distance, orientation, deformation, ordering: as of `match_templates`",
 }
@@ -384,17 +388,23 @@ FIELDS = {
 _OF_TEMPLATES = ("rmsd", "distance", "orientation", "deformation", "ordering")
 
 
-def labelled(nb, reach, method="q6", threshold=None, fields=(), templates=METALS, *, threads=1) -> Structure:
-    """The `Structure` of this rank's atoms; methods, threshold, fields and templates as of `structure`."""
+def labelled(
+    nb, reach, method="q6", threshold=None, fields=(), templates=METALS, cutoff=None, *, threads=1
+) -> Structure:
+    """The `Structure` of this rank's atoms; methods, threshold, fields, templates and cutoff as of `structure`."""
     threshold = threshold_of(method, threshold)
     wanted = dict.fromkeys((*METHODS[method].fields, *fields))
     of_templates = tuple(name for name in wanted if name in _OF_TEMPLATES)
     found = {}
-    order = [name for name in wanted if name not in (*_OF_TEMPLATES, "centrosymmetry", "diamond")]
+    order = [name for name in wanted if name not in (*_OF_TEMPLATES, "centrosymmetry", "coordination", "diamond")]
     if order:
         found |= order_parameters(nb, reach, order, threads=threads)
     if "centrosymmetry" in wanted:
         found["centrosymmetry"] = centrosymmetry(nb, reach, threads=threads)
+    if "coordination" in wanted:
+        if cutoff is None:
+            raise ValueError("coordination needs a cutoff")
+        found["coordination"] = coordination(nb, reach, cutoff, threads=threads)
     if "diamond" in wanted:
         found["diamond"] = diamond(nb, reach, threads=threads)
     if of_templates:
@@ -406,7 +416,7 @@ def labelled(nb, reach, method="q6", threshold=None, fields=(), templates=METALS
     elif method == "diamond":
         labels = np.array([OTHER, CUBIC_DIAMOND, 0, 0, HEXAGONAL_DIAMOND, 0, 0], np.int8)[found["diamond"]]
     else:
-        labels = common_neighbours(nb, reach, threads=threads)
+        labels = common_neighbours(nb, reach, cutoff=cutoff, threads=threads)
     if method in ("q6", "bonds"):
         solid = found["q6"] > threshold if method == "q6" else found["bonds"] >= threshold
         labels[solid & (labels == OTHER)] = CRYSTAL
@@ -414,10 +424,10 @@ def labelled(nb, reach, method="q6", threshold=None, fields=(), templates=METALS
         solid = CRYSTALLINE[labels]
     counts = np.bincount(labels, minlength=len(LABELS))
     solids = int(np.count_nonzero(solid))
-    return Structure(labels, solid, method, threshold, counts, solids, nb.nlocal, found, tuple(templates))
+    return Structure(labels, solid, method, threshold, counts, solids, nb.nlocal, found, tuple(templates), cutoff)
 
 
-def structure(system, method="q6", threshold=None, fields=(), templates=METALS) -> Structure:
+def structure(system, method="q6", threshold=None, fields=(), templates=METALS, cutoff=None) -> Structure:
     """Which atoms of a system are solid, and of which structure. Collective.
 
     method
@@ -430,8 +440,12 @@ def structure(system, method="q6", threshold=None, fields=(), templates=METALS) 
     threshold : None for the method's own.
     fields : names of numbers to compute for each atom as well (`FIELDS`).
     templates : what polyhedral template matching looks for (of `TEMPLATES`).
+    cutoff : Å, of conventional common neighbour analysis instead of adaptive, and of the field "coordination".
     """
-    found = labelled(*surroundings(system), method, threshold, fields, templates, threads=system.threads)
+    around = surroundings(system)
+    if cutoff is not None and cutoff > around[1]:
+        around = surroundings(system, cutoff)
+    found = labelled(*around, method, threshold, fields, templates, cutoff, threads=system.threads)
     numbers = np.asarray(system.world.allreduce(np.append(found.counts, found.solid_count)))
     found.counts, found.solid_count, found.total = numbers[:-1], int(numbers[-1]), system.total
     return found

@@ -331,6 +331,10 @@ def _check_analysis(v, error):
         raise error("threshold", f"has no effect with method = '{v['method']}'")
     if v["templates"] != list(METALS) and v["method"] != "ptm":
         raise error("templates", f"has no effect with method = '{v['method']}'")
+    if v["cutoff"] is not None and v["method"] in ("ptm", "diamond") and "coordination" not in v["fields"]:
+        raise error("cutoff", f"has no effect with method = '{v['method']}', but for the field 'coordination'")
+    if v["cutoff"] is None and "coordination" in v["fields"]:
+        raise error("fields", "'coordination' needs a cutoff (Å)")
     if not v["templates"]:
         raise error("templates", "names no template")
     needs = {
@@ -364,6 +368,9 @@ ANALYSIS = Table(
         ),
         "threshold": Key("float", None, low=0, doc="of the method; default: its own"),
         "templates": Key("str*", list(METALS), choices=TEMPLATES, doc="what ptm looks for"),
+        "cutoff": Key(
+            "float", None, unit="Å", above=0, doc="of conventional CNA instead of adaptive; of the field coordination"
+        ),
         "fields": Key("str*", [], doc="numbers of each atom that the trajectory records, such as q4, q6, cluster"),
         "clusters": Key("bool", False, doc="clusters of solid atoms: their number and the largest"),
         "cluster_cutoff": Key("float", None, unit="Å", above=0, doc="solid atoms nearer than this are of one cluster"),

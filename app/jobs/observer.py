@@ -64,7 +64,7 @@ class Observer:
 
     def describe(self) -> str:
         """Algorithms and parameters, for the log and the files."""
-        text = structure.describe(self.method, self.threshold, self.templates)
+        text = structure.describe(self.method, self.threshold, self.templates, self.table["cutoff"])
         if self.table["clusters"]:
             cutoff = self.table["cluster_cutoff"]
             within = f"{cutoff:g} Å" if cutoff else f"{FIRST_SHELL:.4g} (volume of an atom)^(1/3)"
@@ -139,7 +139,7 @@ class Observer:
 
     def _classify(self, system):
         """The `Structure` of the atoms, or of their inherent structure."""
-        given = (self.method, self.threshold, self.fields, self.templates)
+        given = (self.method, self.threshold, self.fields, self.templates, self.table["cutoff"])
         if not self.table["inherent"]:
             return structure.structure(system, *given)
         iterations, force = self.table["inherent_iterations"], self.table["inherent_force"]
@@ -185,6 +185,7 @@ def _result(name) -> Result:
         "solid": "int8",
         "ordering": "int8",
         "bonds": "int32",
+        "coordination": "int32",
         "cluster": "int64",
         "nucleus": "int32",
     }

@@ -283,10 +283,15 @@ class Watch:
         """(rows, positions (rows, 3)) of this rank's atoms, and their images, within `radius` (Å) of a place."""
         atoms, cell = self.system.atoms, self.system.cell
         positions = atoms.positions[: atoms.n]
+        low, high = np.fmin.reduce(positions, initial=np.inf), np.fmax.reduce(positions, initial=-np.inf)
         reach = np.where(cell.periodic, np.ceil(radius / cell.heights) + 1, 0).astype(int)
-        rows, places = [], []
+        rows, places = [np.empty(0, np.int64)], [np.empty((0, 3))]
         for shift in np.ndindex(*(2 * reach + 1)):
-            moved = positions + (np.array(shift) - reach) @ cell.matrix
+            move = (np.array(shift) - reach) @ cell.matrix
+            away = np.maximum(np.maximum(low + move - centre, centre - high - move), 0.0)
+            if not np.square(away).sum() <= radius**2:
+                continue  # of most images not even the box around the atoms is that near
+            moved = positions + move
             inside = np.flatnonzero(np.square(moved - centre).sum(1) <= radius**2)
             rows.append(inside)
             places.append(moved[inside])

@@ -209,8 +209,8 @@ def _solid(series):
 
 
 def method_of(how) -> tuple:
-    """(method, threshold, templates) of the table [analysis]."""
-    return how.get("method", "q6"), how.get("threshold"), tuple(how.get("templates") or METALS)
+    """(method, threshold, templates, cutoff) of the table [analysis]."""
+    return how.get("method", "q6"), how.get("threshold"), tuple(how.get("templates") or METALS), how.get("cutoff")
 
 
 def classified(how) -> str:

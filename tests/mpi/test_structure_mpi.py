@@ -102,6 +102,13 @@ def test_structure_does_not_depend_on_ranks(world, cutoff):
         assert np.allclose(a, b, rtol=0, atol=1e-9, equal_nan=True), name
     plain = structure.structure(system, "cna")
     assert plain.q6 is None and plain.solid_fraction == pytest.approx(plain.fractions["fcc"] + plain.fractions["hcp"])
+    for within in (3.4, 6.5):  # the longer is beyond every halo that there is
+        fixed = structure.structure(system, "cna", fields=("coordination",), cutoff=within)
+        by_hand = structure.surroundings(alone, within)
+        expected = structure.common_neighbours(*by_hand, cutoff=within), structure.coordination(*by_hand, within)
+        for mine, reference in zip((fixed.labels, fixed.fields["coordination"]), expected):
+            assert np.array_equal(by_id(system, mine), by_id(alone, reference))
+        assert f"within {within} Å" in fixed.describe() and "adaptive" not in fixed.describe()
     nb, reach = structure.surroundings(system, 6.0)
     nb1, reach1 = structure.surroundings(alone, 6.0)
     for measure in (

@@ -112,6 +112,8 @@ def test_mistakes_are_named(more, sentence):
         ("every = 5\nnuclei = true", "", r"nuclei: has no effect without clusters = true"),
         ("every = 5\ninherent_iterations = 3", "", r"inherent_iterations: has no effect without inherent = true"),
         ('every = 5\ntemplates = ["fcc"]', "", r"templates: has no effect with method = 'q6'"),
+        ('every = 5\nmethod = "ptm"\ncutoff = 3.0', "", r"cutoff: has no effect with method = 'ptm'"),
+        ('every = 5\nfields = ["coordination"]', "[trajectory]\nevery = 5\n", r"'coordination' needs a cutoff"),
         ('every = 5\nmethod = "ptm"\ntemplates = []', "", r"templates: names no template"),
         ('every = 5\nclusters = true\nnuclei = true\nnuclei_from = "x"', "", r"nuclei_from: no stage is named 'x'"),
         ('every = 5\nmethod = "q7"', "", r"method: 'q7' is not known"),
