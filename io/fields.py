@@ -156,17 +156,23 @@ class FieldSeries:
 
     def close(self) -> None:
         self._tell(now=True)
-        self._shared.close()
-        if self._growing:
-            self._growing.close()
+        self._release()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.close()
+        else:
+            self._release()  # perhaps on this rank alone
 
     # --- inside
+
+    def _release(self):
+        self._shared.close()
+        if self._growing:
+            self._growing.close()
 
     def _write(self, places, key, first, last, planes):
         """Planes first ... last - 1 of the brick, into the chunks of the current frame."""

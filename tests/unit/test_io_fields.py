@@ -178,7 +178,7 @@ def test_a_solver_writes_and_starts_from_a_series(tmp_path, world):
         np.testing.assert_allclose(given, solver.field()[3:9, 2:5, 1:28], atol=error)
 
 
-def test_wrong_use(tmp_path, world):
+def test_wrong_use(tmp_path, world, monkeypatch):
     path, fourier = tmp_path / "fields.h5", Fourier(world, (8, 10, 12))
     with FieldSeries.create(path, fourier) as series:
         series.append(0, 0.0, phi=np.zeros((8, 10, 12)))
@@ -192,6 +192,11 @@ def test_wrong_use(tmp_path, world):
                 series.append(1, 0.1, **wrong)
         series.append(1, 0.1, phi=np.ones((8, 10, 12)))
     assert field_frames(path)[0].tolist() == [0, 1] and np.all(open_field(path)[:] == 1)
+    with pytest.raises(KeyboardInterrupt), FieldSeries.resume(path, fourier, 1) as series:
+        monkeypatch.setattr(world, "agree", None)  # what fails on one rank alone must not wait for the others
+        series._told = 0
+        raise KeyboardInterrupt
+    monkeypatch.undo()
     with pytest.raises(CollectiveError, match=r"holds fields of \(8, 10, 12\) points"):
         FieldSeries.resume(path, Fourier(world, (8, 10, 14)), 1)
     with pytest.raises(CollectiveError, match="No such file"):
