@@ -124,7 +124,8 @@ def convert(given) -> int:
         source /= "trajectory.h5"
         if not source.exists():
             raise ValueError(f"{given.source}: a directory without a trajectory.h5")
-    print(convert(source, given.target, given.index))
+    frames = convert(source, given.target, given.index)
+    print(f"{given.target}: {frames} frame{'s' * (frames != 1)}")
     return 0
 
 

@@ -76,6 +76,55 @@ def parse_duration(text) -> float:
     return 86400 * d + 3600 * h + 60 * m + s
 
 
+def reference(tables: list[Table]) -> str:
+    """The declared tables as Markdown: key, kind, unit, default, meaning."""
+    lines = []
+    for table in tables:
+        title = f"[[{table.name}]]" if table.many else f"[{table.name}]"
+        needed = " Required." if table.required else ""
+        lines += [f"## {title}", "", f"{table.doc}{needed}", ""]
+        lines += ["| key | value | unit | default | meaning |", "| --- | --- | --- | --- | --- |"]
+        for name, key in table.keys.items():
+            cells = (f"`{name}`", _values(key), key.unit, _default(key), key.doc)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+_KINDS = {
+    "float": "number",
+    "int": "integer",
+    "bool": "true, false",
+    "str": "text",
+    "str*": "list of texts",
+    "str|str*": "text or list of texts",
+    "number|ramp": "number or [start, end]",
+    "table": "{ name = number }",
+}
+
+
+def _values(key: Key) -> str:
+    """What a key takes, for people: its choices, or its kind and range."""
+    if key.choices:
+        return ("list of " if key.kind == "str*" else "") + ", ".join(f"`{choice}`" for choice in key.choices)
+    kind, _, count = key.kind.partition("*")
+    text = _KINDS.get(key.kind) or (f"{count} × {_KINDS[kind]}" if count else kind)
+    limits = [
+        f"{sign} {limit}" for sign, limit in ((">", key.above), ("≥", key.low), ("≤", key.high)) if limit is not None
+    ]
+    return ", ".join([text, *limits])
+
+
+def _default(key: Key) -> str:
+    if key.default is REQUIRED:
+        return "required"
+    if key.default is None:
+        return ""
+    if key.kind == "duration":
+        return f"`{key.default / 60:g}m`"
+    return f"`{json.dumps(key.default)}`"
+
+
 def nearest(word, known) -> str:
     """ " (did you mean 'x'?)" or, with nothing near, the known ones."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.55)

@@ -4,6 +4,7 @@
 # (#SBATCH --signal=B:USR1@300 sends it to the script) goes on to the ranks, which write a checkpoint and leave with
 # status 85: "resume me". The job then queues itself again under the same number.
 
+if [ -d .venv/bin ]; then PATH=$PWD/.venv/bin:$PATH; fi # what `make install` made
 directory=$(dirname "$run_file")/runs/$(basename "$run_file" .toml)
 if [ -e "$directory/run.toml" ]; then task="resume $directory"; else task="run $run_file"; fi
 # a cluster without PMIx in its SLURM: LAUNCH="mpirun"

@@ -4,7 +4,7 @@ from ostwald.app.analysis.inherent import FORCE, ITERATIONS
 from ostwald.app.analysis.structure import METALS, METHODS, SOLID, TEMPLATES
 from ostwald.app.atoms.build import LATTICES
 from ostwald.app.jobs.observer import check_field
-from ostwald.app.runfile import Key, Table
+from ostwald.app.runfile import Key, Table, reference
 
 ENSEMBLES = ("nve", "nvt", "npt", "nph", "minimise")
 
@@ -290,13 +290,13 @@ TRAJECTORY = Table(
         "every": Key("int", 0, low=0, doc="steps between frames; 0: none"),
         "precision": Key("str", "single", choices=("single", "double"), doc="of the numbers in the file"),
         "unwrapped": Key("bool", False, doc="unwrapped positions instead of wrapped ones with image flags"),
-        "velocities": Key("bool", False),
-        "forces": Key("bool", False),
-        "energies": Key("bool", False, doc="energy per atom"),
-        "stresses": Key("bool", False, doc="virial per atom"),
+        "velocities": Key("bool", False, doc="Å/ps"),
+        "forces": Key("bool", False, doc="kJ/(mol Å) in the file, as readers of H5MD expect"),
+        "energies": Key("bool", False, doc="energy per atom, eV"),
+        "stresses": Key("bool", False, doc="virial per atom, eV: xx, yy, zz, yz, xz, xy"),
         "structure": Key("bool", False, doc="structure label per atom (needs [analysis])"),
-        "extrapolation": Key("bool", False, doc="how far each atom is outside the training range"),
-        "deviation": Key("bool", False, doc="force deviation of an ensemble per atom"),
+        "extrapolation": Key("bool", False, doc="how far each atom is outside the training range, in widths of it"),
+        "deviation": Key("bool", False, doc="force deviation of an ensemble per atom, eV/Å"),
         "group": Key("str", None, doc="only the atoms of this group"),
         "select": Key(
             "str",
@@ -366,14 +366,25 @@ ANALYSIS = Table(
         "method": Key(
             "str", "q6", choices=tuple(METHODS), doc="what decides that an atom is solid; cna misses hot crystals"
         ),
-        "threshold": Key("float", None, low=0, doc="of the method; default: its own"),
+        "threshold": Key(
+            "float",
+            None,
+            low=0,
+            doc="above which an atom is solid: q̄₆ (default 0.33), bonds (7); for ptm the largest RMSD (0.12)",
+        ),
         "templates": Key("str*", list(METALS), choices=TEMPLATES, doc="what ptm looks for"),
         "cutoff": Key(
             "float", None, unit="Å", above=0, doc="of conventional CNA instead of adaptive; of the field coordination"
         ),
         "fields": Key("str*", [], doc="numbers of each atom that the trajectory records, such as q4, q6, cluster"),
         "clusters": Key("bool", False, doc="clusters of solid atoms: their number and the largest"),
-        "cluster_cutoff": Key("float", None, unit="Å", above=0, doc="solid atoms nearer than this are of one cluster"),
+        "cluster_cutoff": Key(
+            "float",
+            None,
+            unit="Å",
+            above=0,
+            doc="solid atoms nearer than this are of one cluster; default: 1.355 (volume of an atom)^⅓",
+        ),
         "smallest": Key("int", 20, low=1, doc="clusters of fewer atoms are neither counted nor followed"),
         "core": Key("int", 0, low=0, doc="only atoms with at least so many solid neighbours belong to clusters"),
         "nuclei": Key("bool", False, doc="follow the clusters in time: birth, merging, dissolution; nuclei.h5"),
@@ -479,3 +490,18 @@ TABLES = [
     LOG,
     LIMITS,
 ]
+
+
+def page() -> str:
+    """docs/run-file.md."""
+    return f"""# The run file of molecular dynamics: all tables and keys
+
+Made from the declarations that every run file is checked against (`python -m ostwald.app.jobs.md_schema > docs/run-file.md`). How they
+go together: [molecular dynamics](molecular-dynamics.md). An empty default means: not given, or what the meaning says. Paths are relative to
+the run file. Durations: `"90s"`, `"2h30m"`, `"02:00:00"`.
+
+{reference(TABLES)}"""
+
+
+if __name__ == "__main__":  # python -m ostwald.app.jobs.md_schema writes docs/run-file.md
+    print(page())

@@ -390,6 +390,12 @@ class Extrapolation(Watch):
     def _crowd(self, atoms):
         return f"{atoms} atom{'s' * (atoms != 1)} outside"
 
+    def _alone(self, event):
+        text = super()._alone(event)
+        if event["atoms"] == self.system.total and event["value"] > 1.0:
+            text += ": are length_unit and energy_unit of [potential] right?"
+        return text
+
     def _fields(self):
         found = self.potential.extrapolation
         return {self.field: self.per_atom, "extrapolation_function": found.function.astype(np.int32)}

@@ -83,11 +83,29 @@ def test_a_job_warned_by_slurm_queues_itself_again_and_ends(cluster):
     assert (top / "scontrol.txt").read_text() == "requeue 4711\n"
 
 
+def test_each_task_of_the_array_is_a_replica_of_its_own_seed(cluster):
+    top, environment = cluster
+    folder = top / "examples/nucleation"
+    folder.mkdir(parents=True)
+    (folder / "replica.toml").write_text(JOB.format(steps=20).replace('"md"', '"md"\nseed = 1'))
+    script = ROOT / "jobscripts/nucleation-replicas.sbatch"
+    done = subprocess.run(
+        ["bash", str(script)],
+        env=environment | {"SLURM_ARRAY_TASK_ID": "3"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seed = 3\n" in (folder / "runs/replica-3/run.toml").read_text()
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_the_batch_scripts_run_what_there_is(script):
     text = script.read_text()
     run_file = next(line.split("=")[1] for line in text.splitlines() if line.startswith("run_file="))
-    assert (ROOT / run_file).exists()
+    assert (ROOT / run_file.replace("-$SLURM_ARRAY_TASK_ID", "")).exists()
     for option in ("--signal=B:USR1@300", "--requeue", "--time=", f"--job-name={script.stem}"):
         assert f"#SBATCH {option}" in text
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0

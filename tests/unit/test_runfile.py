@@ -1,10 +1,11 @@
 """Run files: every kind of mistake gives one sentence naming file, table and key."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from ostwald.app.jobs.md_schema import TABLES
+from ostwald.app.jobs.md_schema import TABLES, page
 from ostwald.app.runfile import RunFileError, dumps, load_toml, parse_duration, validate
 
 GOOD = """
@@ -117,3 +118,12 @@ def test_bad_durations(text):
 def test_any_text_survives_the_resolved_file():
     title = 'tab\t bell\x07 del\x7f "quoted" back\\slash\nline é'
     assert tomllib.loads(dumps({"job": {"title": title}}))["job"]["title"] == title
+
+
+def test_the_page_of_all_keys_is_of_these_keys():
+    written = (Path(__file__).parents[2] / "docs/run-file.md").read_text(encoding="utf-8")
+    assert written == page() + "\n", "python -m ostwald.app.jobs.md_schema > docs/run-file.md"
+
+
+def test_every_key_says_what_it_means():
+    assert [(table.name, name) for table in TABLES for name, key in table.keys.items() if not key.doc] == []

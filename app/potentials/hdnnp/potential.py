@@ -84,7 +84,8 @@ class HDNNP(Potential):
             parts.append(f"evaluated in double: some functions are below {SMALLEST:g} all over the training set")
         several = f"{len(self.models)} networks, " if len(self.models) > 1 else ""
         length, energy = n2p2.units_of(self.model)
-        return f"{super().describe()}, {several}{'; '.join(parts)}; files in {length} and {energy}"
+        assumed = "" if self.model.units_stated else " (assumed: they do not say)"
+        return f"{super().describe()}, {several}{'; '.join(parts)}; files in {length} and {energy}{assumed}"
 
     def watch(self, on=True):
         """Whether compute() also fills `extrapolation`."""
