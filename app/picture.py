@@ -110,6 +110,17 @@ def _png(image, size):
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def field_image(shade, size) -> str:
+    """An HTML image, size (width, height) in pixels, of a plane of numbers in 0 … 1: dark blue to bright yellow."""
+    from matplotlib import colormaps
+    from PIL import Image as Picture
+
+    image = Picture.fromarray((255 * colormaps["cividis"](shade)[..., :3]).astype(np.uint8)).resize(
+        size, Picture.Resampling.BICUBIC
+    )
+    return f'<img class="slice" alt="slice of the field" src="{_png(np.asarray(image), size)}">'
+
+
 def _round_length(x):
     """The largest of 1, 2, 5 × 10^k that is not above x."""
     power = 10.0 ** np.floor(log10(x))

@@ -12,15 +12,27 @@ from ostwald.app.jobs.phasefield_schema import KINDS, TABLES
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
-from ostwald.app.phasefield import CahnHilliard, Diverged, Elasticity, Well, cubic, double_well, quartic_well
+from ostwald.app.phasefield import (
+    CahnHilliard,
+    Diverged,
+    Elasticity,
+    Given,
+    Morphology,
+    StructureFactor,
+    Well,
+    cubic,
+    double_well,
+    quartic_well,
+)
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
+from ostwald.io.fields import FieldSeries, FieldsError, open_field
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
 from ostwald.parallel import process_grid, spectrum_bytes
 
 COLUMNS = ("step", "time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high", "point_steps_per_second")
-SECTIONS = ("step", "output")
+SECTIONS = ("step", "analysis", "output")
 SMALL = 50_000
 """Points of a rank below which signals and wall time are looked at every STOP_EVERY steps, not at each."""
 BASE_BYTES = 80e6
@@ -49,10 +61,26 @@ class PhaseField:
         self.started = self.series_time = time.monotonic()
         each = STOP_EVERY if solver.points < SMALL * world.size else 1
         self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"], each)
+        self.analyses, table = [], values["analysis"]
+        if table["every"]:
+            self.analyses = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
+        kept = solver.steps - 1
         if self.resumed and directory.series_file.exists():
-            self.series = TimeSeries.resume(directory.series_file, world, solver.steps - 1)
+            self.series = TimeSeries.resume(directory.series_file, world, kept)
         else:
-            self.series = TimeSeries.create(directory.series_file, world, columns=dict.fromkeys(COLUMNS, ""))
+            names = [*COLUMNS, *(name for each in self.analyses for name in each.columns)]
+            self.series = TimeSeries.create(directory.series_file, world, columns=dict.fromkeys(names, ""))
+        self.fields = None
+        if values["fields"]["every"]:
+            if self.resumed and directory.fields_file.exists():
+                self.fields = FieldSeries.resume(directory.fields_file, solver.fourier, kept)
+            else:
+                self.fields = FieldSeries.create(
+                    directory.fields_file,
+                    solver.fourier,
+                    spacing=solver.spacing,
+                    precision=values["fields"]["precision"],
+                )
         self.progress = Progress(world, self.ends[-1], done=solver.steps)
 
     # ---- the run ----------------------------------------------------------------------------------------------
@@ -68,7 +96,8 @@ class PhaseField:
                     if solver.steps < end:
                         world.log(f"stage {number} of {len(self.ends)}, {stage['name'] or number}: {described(stage)}")
                         self._run_stage(stage["timestep"], end)
-                self._row(solver.steps, solver.time, self._tested(solver.measure()), last=True)
+                numbers = self._tested(solver.measure())
+                self._row(solver.steps, solver.time, numbers | self._look(last=True), last=True)
                 self.write_checkpoint()
                 status = 0
             except Stopped as reason:
@@ -88,18 +117,33 @@ class PhaseField:
         series, log, limits = (self.values[table]["every"] for table in ("series", "log", "limits"))
         while solver.steps < end:
             step, now = solver.steps, solver.time
-            row = step % series == 0 or step % log == 0
+            looked = self._look()
+            row = step % series == 0 or step % log == 0 or looked
             if row or step % limits == 0:
                 with timers("step"):
                     numbers = solver.measured_step(dt)
                 self._tested(numbers, step, now)
                 if row:
-                    self._row(step, now, numbers)
+                    self._row(step, now, numbers | looked)
             else:
                 with timers("step"):
                     solver.step(dt)
             if solver.steps % self.stopping.every == 0:
                 self._service()
+
+    def _look(self, last=False) -> dict:
+        """The frame and the analyses of the present state, where they are due; the numbers of the latter."""
+        solver, timers, found = self.solver, self.world.timers, {}
+        every = self.values["fields"]["every"]
+        if self.fields and (last or solver.steps % every == 0):
+            with timers("output"):
+                self.fields.append(solver.steps, solver.time, phi=solver.pieces())
+        every = self.values["analysis"]["every"]
+        if self.analyses and (last or solver.steps % every == 0):
+            with timers("analysis"):
+                for each in self.analyses:
+                    found |= each.measure(solver)[0]
+        return found
 
     def _tested(self, numbers, step=None, now=None) -> dict:
         """The numbers of a state, by default the present one. Raises Diverged where φ is beyond the limit."""
@@ -130,15 +174,16 @@ class PhaseField:
         self._watch_energy(step, numbers["energy"])
         row = dict(step=step, time=now, **numbers, point_steps_per_second=speed)
         with self.world.timers("output"):
-            self.series.append(**row)
+            self.series.append(**{name: row.get(name, math.nan) for name in self.series.columns})
         if last or step % self.values["log"]["every"] == 0:
             n = numbers
             parts = f"bulk {n['bulk']:.6g}, gradient {n['gradient']:.6g}"
             if solver.elasticity is not None:
                 parts += f", elastic {n['elastic']:.6g}"
+            more = f"L {n['length']:.4g}  " if "length" in n else ""
             self.progress.line(
                 f"step {step:>9}  time {now:.6g}  F/V {n['energy'] / solver.volume:.9g}  ({parts})  φ {n['low']:.4f} … "
-                f"{n['high']:.4f}  {speed:.3g} point-steps/s",
+                f"{n['high']:.4f}  {more}{speed:.3g} point-steps/s",
                 step,
             )
 
@@ -160,6 +205,8 @@ class PhaseField:
         self._tested(solver.measure())
         with world.timers("output"):
             self.series.sync()  # first, so that no checkpoint on the disk is ever ahead of what it says was written
+            if self.fields:
+                self.fields.sync()
             arrays, starts, numbers = solver.state()
             job = dict(wall=self.wall_before + begun - self.started, energy=self.energy, rises=self.rises)
             meta = dict(grid=list(solver.fourier.shape), time=solver.time, solver=numbers, job=job)
@@ -195,6 +242,8 @@ class PhaseField:
         )
         world.log("\n" + timing_table(figures))
         self.series.close()
+        if self.fields:
+            self.fields.close()
         self.directory.write_json(self.directory.timing_file, figures)
         if status == 0 and world.root:
             from ostwald.app.report import write_report
@@ -269,10 +318,18 @@ def initial_field(values, path, shape, spacing):
     if "amplitude" in keys and table["kind"] != "pfhub":
         given["seed"] = values["job"]["seed"]
     try:
+        if kind is Given:
+            field = Given(
+                open_field(table["file"], table["dataset"], -1 if table["frame"] is None else table["frame"]), spacing
+            )
+            if field.shape != tuple(shape):
+                sizes = (" × ".join(map(str, n)) for n in (field.shape, shape))
+                raise ValueError("{}: a field of {} points, the grid has {}".format(table["file"], *sizes))
+            return field
         if len(given.get("centres", ())) % len(shape):
             raise ValueError(f"centres must have {len(shape)} coordinates each, got {len(given['centres'])} numbers")
         return kind(shape, spacing, **given)
-    except ValueError as error:
+    except (ValueError, FieldsError) as error:
         raise RunFileError(f"{path}: [initial]: {error}") from None
 
 
@@ -280,6 +337,9 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     """The solver of a run file, without its field. RunFileError, the same on every rank, where it cannot be."""
     grid, model = values["grid"], values["model"]
     shape = shape or grid["shape"]
+    well = make_well(model)
+    if values["analysis"]["every"] and len(well.minima()) < 2:
+        raise RunFileError(f"{path}: [analysis] every: needs a well of two minima")
     try:
         elasticity = make_elasticity(values["elasticity"], len(shape))
     except ValueError as error:
@@ -288,7 +348,7 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         return CahnHilliard(
             world,
             shape,
-            make_well(model),
+            well,
             model["epsilon"],
             model["mobility"],
             grid["spacing"],
@@ -397,6 +457,10 @@ def check(world, path, ranks=None) -> int:
         f"({1e3 * seconds * factor:.3g} ms/step, from {' × '.join(map(str, small))} points)"
     )
     every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
+    if values["fields"]["every"]:
+        frames = -(-steps // values["fields"]["every"]) + 1
+        size = points * (4 if values["fields"]["precision"] == "single" else 8)
+        world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB")
     world.log(f"checkpoint   {spectrum / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0
 

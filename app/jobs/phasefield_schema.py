@@ -116,6 +116,7 @@ KINDS = {
     "spheres": (initial.Spheres, ("centres", "radii", "width", "inside", "outside")),
     "layers": (initial.Layers, ("axis", "count", "fraction", "centre", "width", "inside", "outside")),
     "pfhub": (initial.PFHub, ("mean", "amplitude", "offset")),
+    "file": (initial.Given, ("file", "dataset", "frame")),
 }
 """kind of initial field -> (class, keys that it takes)"""
 
@@ -127,8 +128,9 @@ def _check_initial(v, error):
             raise error(key, f"has no effect with kind = '{v['kind']}'")
     if v["exact_mean"] is not None and "mean" in taken and v["mean"] is not None:
         raise error("exact_mean", "give either mean or exact_mean")
-    if v["kind"] == "spheres" and (v["centres"] is None or v["radii"] is None):
-        raise error("centres" if v["centres"] is None else "radii", "is required for kind = 'spheres'")
+    for key in {"spheres": ("centres", "radii"), "file": ("file",)}.get(v["kind"], ()):
+        if v[key] is None:
+            raise error(key, f"is required for kind = '{v['kind']}'")
 
 
 INITIAL = Table(
@@ -154,6 +156,9 @@ INITIAL = Table(
         "inside": Key("float", None, doc="value in spheres and layers; default 1"),
         "outside": Key("float", None, doc="value elsewhere; default 0"),
         "offset": Key("float", None, doc="of PFHub's points from multiples of the spacing; default 0"),
+        "file": Key("path", None, doc="fields.h5 of a run, another HDF5 file or .npy, of the grid's shape"),
+        "dataset": Key("str", None, doc="of the file; default: the first field, or the only dataset"),
+        "frame": Key("int", None, doc="of fields.h5; default: the last"),
     },
     doc="The field at the start: the same on any number of ranks.",
     required=True,
@@ -197,6 +202,25 @@ SERIES = Table(
     doc="Energies, mean, lowest and highest φ over time, in HDF5 and CSV.",
 )
 
+FIELDS = Table(
+    "fields",
+    {
+        "every": Key("int", 0, low=0, doc="steps between frames, and one at the end; 0: none"),
+        "precision": Key("str", "single", choices=("single", "double"), doc="of the numbers in the file"),
+    },
+    doc="φ over time, in HDF5 with XDMF.",
+)
+
+ANALYSIS = Table(
+    "analysis",
+    {
+        "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
+        "domains": Key("bool", True, doc="count domains, too"),
+        "level": Key("float", None, doc="φ of the interface; default: the middle of the well's outermost minima"),
+    },
+    doc="Characteristic lengths, interfaces, topology and domains on the fly, in the time series.",
+)
+
 LOG = Table("log", {"every": Key("int", 100, low=1, doc="steps between lines of the log")}, doc="The log.")
 
 LIMITS = Table(
@@ -208,4 +232,4 @@ LIMITS = Table(
     doc="When to give up.",
 )
 
-TABLES = [JOB, GRID, MODEL, ELASTICITY, INITIAL, PARALLEL, STAGE, SERIES, CHECKPOINT, LOG, LIMITS]
+TABLES = [JOB, GRID, MODEL, ELASTICITY, INITIAL, PARALLEL, STAGE, SERIES, FIELDS, ANALYSIS, CHECKPOINT, LOG, LIMITS]

@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from ostwald.app import picture
 from ostwald.app.report.page import heading, provenance, seconds_card, sources
 from ostwald.app.report.plots import LINES, blank, dress, legend, svg_of, time_plot
 from ostwald.app.report.run import Run
@@ -21,6 +22,7 @@ def page(run: Run) -> str:
     if misfit is not None:
         about.append(f"coherent, misfit {100 * misfit:g} %")
     body = [heading(run), f'<p class="lead">{escape("; ".join(about))}</p>', tile_row(tiles(run))]
+    body.append(slices(run))
     plots = figures(run)
     if plots:
         body.append(f'<h2>Over time</h2><div class="two">{cards(plots)}</div>')
@@ -46,6 +48,35 @@ def page(run: Run) -> str:
         f'<div class="card"><h3>Stages</h3>{stages}</div>{provenance(run)}</div>'
     )
     return document(run.title, body + sources(run))
+
+
+def slices(run, most=4, width=480) -> str:
+    """Planes through the middle of a few frames, from the first to the last, at times that grow like a power."""
+    file = run.path / "fields.h5"
+    if not file.exists():
+        return ""
+    from ostwald.io.fields import field_frames, open_field
+
+    steps, times = field_frames(file)
+    if not len(steps):
+        return ""
+    wanted = np.geomspace(1, times[-1] - times[0] + 1, most) - 1 + times[0] if len(times) > 1 else times
+    chosen = sorted({int(np.argmin(np.abs(times - t))) for t in wanted})
+    h = np.broadcast_to(run.settings["grid"].get("spacing", 1.0), len(run.settings["grid"]["shape"]))
+    found, last = [], None
+    for frame in reversed(chosen):
+        field = open_field(file, frame=frame)
+        plane = np.asarray(field[field.shape[0] // 2] if len(field.shape) == 3 else field[:, :], float)
+        field.close()
+        if last is None:
+            last = plane.min(), plane.max()
+        shade = np.clip((plane - last[0]) / max(last[1] - last[0], 1e-12), 0, 1)
+        size = width, max(1, round(width * plane.shape[0] * h[-2] / (plane.shape[1] * h[-1])))
+        found.append((f"t = {times[frame]:.4g}", picture.field_image(shade, size), f"step {steps[frame]}"))
+    where = "The plane in the middle of the first axis." if len(h) == 3 else ""
+    low, high = (number(x, 3) for x in last)
+    note = f'<p class="note">{where} Dark: φ = {low}, bright: {high}, the range of the last picture.</p>'
+    return f'<h2>The field</h2><div class="three">{cards(found[::-1])}</div>{note}'
 
 
 def tiles(run) -> list[tuple[str, str, str]]:
@@ -96,6 +127,30 @@ def figures(run) -> list[tuple[str, str, str]]:
             "",
         )
     )
+    if run.has("length", "interface_length") and np.isfinite(s["length"]).any():
+        lengths = [
+            ("2π Σ S/Σ k S", s["length"]),
+            ("2 V/area", np.where(np.isfinite(s["interface_length"]), s["interface_length"], np.nan)),
+        ]
+        found.append(
+            (
+                "Characteristic lengths",
+                time_plot(run, "length", "length", lengths, floor=0),
+                "Of the structure factor, and of the interface.",
+            )
+        )
+    if run.has("euler_high"):
+        lines = [(f"φ {phase}", s[f"euler_{phase}"]) for phase in ("high", "low")]
+        found.append(("Euler numbers", time_plot(run, "euler", "domains − handles + cavities", lines, zero=True), ""))
+    if run.has("domains_high"):
+        lines = [(f"φ {phase}", np.maximum(s[f"domains_{phase}"], 0.5)) for phase in ("high", "low")]
+        found.append(
+            (
+                "Domains",
+                time_plot(run, "domains", "domains", lines, logarithmic=True),
+                "Connected regions of each phase.",
+            )
+        )
     if len(run.time) > 2:
         speed = s["point_steps_per_second"] / 1e6
         speed = np.where(speed > 0, speed, np.nan)

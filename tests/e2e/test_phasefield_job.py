@@ -6,8 +6,17 @@ import signal
 import numpy as np
 import pytest
 
-from ostwald.app.phasefield import CahnHilliard, Elasticity, UniformNoise, cubic, double_well
+from ostwald.app.phasefield import (
+    CahnHilliard,
+    Elasticity,
+    Morphology,
+    StructureFactor,
+    UniformNoise,
+    cubic,
+    double_well,
+)
 from ostwald.io.checkpoint import list_checkpoints, read_checkpoint
+from ostwald.io.fields import field_frames, open_field
 from ostwald.io.timeseries import read_series
 from ostwald.parallel import World
 
@@ -38,6 +47,11 @@ timestep = 0.05
 steps = {steps}
 [series]
 every = 8
+[fields]
+every = 50
+precision = "double"
+[analysis]
+every = 25
 [checkpoint]
 every = {checkpoint}
 [log]
@@ -82,19 +96,33 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
     solver = CahnHilliard(world, (20, 18, 64), double_well(3.0), 3.0, elasticity=Elasticity(cubic(250, 150, 100), 0.01))
     solver.set_field(UniformNoise((20, 18, 64), seed=7, mean=0.45, amplitude=0.1).source(solver.fourier))
     wanted = []
+    frames, analyses = [], (StructureFactor(), Morphology())
+    names = [name for each in analyses for name in each.columns]
     for step in range(201):
-        if step % 8 == 0 or step % 50 == 0:
-            wanted.append(dict(step=step, time=solver.time, **solver.measure()))
+        if step % 8 == 0 or step % 25 == 0:
+            wanted.append(dict(step=step, time=solver.time, **solver.measure(), **dict.fromkeys(names, np.nan)))
+        if step % 25 == 0:
+            for each in analyses:
+                wanted[-1] |= each.measure(solver)[0]
+        if step % 50 == 0:
+            frames.append(solver.field())
         solver.step(0.02 if step < 120 else 0.05)
     for name in ("series.h5", "series.csv"):
         rows = read_series(path / name)
         assert list(rows["step"]) == [row["step"] for row in wanted]
-        for column in ("time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high"):
-            assert np.allclose(rows[column], [row[column] for row in wanted], rtol=1e-12, atol=1e-15), column
+        for column in ("time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high", *names):
+            asked = [row[column] for row in wanted]
+            assert np.allclose(rows[column], asked, rtol=1e-11, atol=1e-15, equal_nan=True), column
         assert (np.diff(rows["energy"]) < 0).all() and np.ptp(rows["mean"]) == 0
+    steps, _ = field_frames(path / "fields.h5")
+    assert steps.tolist() == [0, 50, 100, 150, 200] and (path / "fields.xdmf").exists()
+    for k, phi in enumerate(frames):
+        assert np.abs(open_field(path / "fields.h5", frame=k)[:] - phi).max() < 1e-13
     status, out, err = ostwald("report", path)
     page = (path / "report.html").read_text()
-    assert status == 0 and page.count("<svg") >= 4 and "Decay of the free energy" in page, err
+    assert status == 0 and page.count("<svg") >= 7 and page.count("<img") == 4 and "Decay of the free energy" in page, (
+        err
+    )
     status, out, err = ostwald("info", path, file, path / "checkpoints")
     assert (
         status == 0 and "20 × 18 × 64" in out and "finished at step 200" in out and "steps 0 to 200, time 6.4" in out
@@ -103,23 +131,28 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
     assert status == 0 and "nothing is left" in out
 
 
-@pytest.mark.parametrize("ranks, precision, grid", [(1, "double", ""), (4, "single", "[2, 2]")])
-def test_resumed_run_is_bitwise_the_uninterrupted_one(ostwald, run_file, tmp_path, ranks, precision, grid):
-    text = job(precision, steps=1000, checkpoint=70) + (f"[parallel]\ngrid = {grid}\n" if grid else "")
+@pytest.mark.parametrize("ranks, precision, grid, steps", [(1, "double", "", 2000), (4, "single", "[2, 2]", 300)])
+def test_resumed_run_is_bitwise_the_uninterrupted_one(ostwald, run_file, tmp_path, ranks, precision, grid, steps):
+    text = job(precision, steps, checkpoint=70) + (f"[parallel]\ngrid = {grid}\n" if grid else "")
     assert ostwald("run", run_file(text), "-d", tmp_path / "whole", ranks=ranks)[0] == 0
     broken = tmp_path / "broken"
     status, out, err = interrupted(ostwald, broken, ("run", run_file(text), "-d", broken), ranks, 12)
     assert status == 85 and "resume" in out, out + err
     # then killed outright, with rows behind the last checkpoint
-    status, out, err = interrupted(ostwald, broken, ("resume", broken), ranks, 30, signal.SIGKILL)
+    status, out, err = interrupted(ostwald, broken, ("resume", broken), ranks, 12, signal.SIGKILL)
     assert status not in (0, 85), out + err
     status, out, err = ostwald("resume", broken, ranks=ranks)
     assert status == 0 and "resumed at step" in out, out + err
     (a, told), (b, again) = final_state(tmp_path / "whole"), final_state(broken)
     assert a.tobytes() == b.tobytes() and told == again
     a, b = (read_series(directory / "series.h5") for directory in (tmp_path / "whole", broken))
-    for name in ("step", "time", "energy", "elastic", "low", "high"):
-        assert np.array_equal(a[name], b[name]), name
+    for name in ("step", "time", "energy", "elastic", "low", "high", "length", "interface", "domains_high"):
+        assert np.array_equal(a[name], b[name], equal_nan=True), name
+    steps, _ = field_frames(broken / "fields.h5")
+    assert np.array_equal(steps, field_frames(tmp_path / "whole/fields.h5")[0])
+    for k in (0, len(steps) // 2, -1):
+        a, b = (open_field(directory / "fields.h5", frame=k)[:] for directory in (tmp_path / "whole", broken))
+        assert np.array_equal(a, b)
 
 
 def test_restart_on_other_rank_counts(ostwald, run_file, tmp_path):
@@ -159,6 +192,7 @@ def test_a_diverged_run_keeps_its_last_checkpoint(ostwald, run_file, tmp_path, l
     text = job(steps=4000, checkpoint=20).replace(
         "epsilon = 3.0", 'epsilon = 3.0\nwell = "polynomial"\ncentre = 0.5\ncoefficients = [0, 0, -1, 4.0]'
     )
+    text = text.replace("every = 25", "every = 0")  # there are no two phases
     status, _, err = ostwald("run", run_file(text + limit), "-d", tmp_path / "run", ranks=2)
     said = [line for line in err.splitlines() if line.startswith("ostwald:")]
     assert status == 1 and len(said) == 1 and "The last checkpoint stays" in said[0] and "Traceback" not in err, err

@@ -8,6 +8,7 @@ from ostwald.app.jobs.phasefield import build, initial_field
 from ostwald.app.jobs.phasefield_schema import TABLES
 from ostwald.app.jobs.runfiles import read_run_file
 from ostwald.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from ostwald.io.timeseries import read_series
 from ostwald.parallel import CollectiveError, World
 
 JOB = """
@@ -51,6 +52,7 @@ MISTAKES = [
     ('kind = "uniform"', 'kind = "spheres"', "[initial]"),
     ("amplitude = 0.1", "amplitude = 1e308", "the field must be finite"),
     ("amplitude = 0.1", "amplitude = 0.1\ncells = 4", "[initial] cells: has no effect"),
+    ('kind = "uniform"\nmean = 0.45\namplitude = 0.1', 'kind = "file"', "[initial] file: is required"),
     ("[series]", "[parallel]\ngrid = [3, 7]\n[series]", "[grid]: a process grid of 3 x 7 is not"),
 ]
 
@@ -109,6 +111,31 @@ def test_initial_fields(tmp_path, table, values):
         assert phi[3, 5, [0, 32]] == pytest.approx(0.9, abs=0.01) and phi[3, 5, [16, 48]] == pytest.approx(
             0.1, abs=0.01
         )
+
+
+def test_starts_from_a_file(tmp_path, capsys):
+    phi = np.random.default_rng(1).normal(0.5, 0.1, (20, 18, 64))
+    start = 'kind = "uniform"\nmean = 0.45\namplitude = 0.1'
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace(start, 'kind = "file"\nfile = "phi.npy"').replace("120", "1").replace("4.01", "0.05"))
+    np.save(tmp_path / "phi.npy", phi)
+    assert main(["run", str(path), "-d", str(tmp_path / "run")]) == 0
+    rows = read_series(tmp_path / "run/series.h5")
+    assert rows["low"][0] == pytest.approx(phi.min(), rel=1e-12) and rows["mean"][0] == pytest.approx(
+        phi.mean(), rel=1e-14
+    )
+    capsys.readouterr()
+    for wrong, word in [
+        (np.zeros((20, 18, 32)), "a field of 20 × 18 × 32 points, the grid has 20 × 18 × 64"),
+        (np.where(phi == phi.max(), np.nan, phi), "the field must be finite"),
+        (None, "phi.npy: cannot be read"),
+    ]:
+        (tmp_path / "phi.npy").unlink()
+        if wrong is not None:
+            np.save(tmp_path / "phi.npy", wrong)
+        assert main(["run", str(path), "-d", str(tmp_path / "never")]) == 1
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1 and word in said[0] and not (tmp_path / "never").exists(), said
 
 
 def test_wells_and_elasticity(tmp_path):
