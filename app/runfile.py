@@ -98,6 +98,9 @@ _KINDS = {
     "str": "text",
     "str*": "list of texts",
     "str|str*": "text or list of texts",
+    "int*": "list of integers",
+    "float*": "list of numbers",
+    "float|float*": "number or list of numbers",
     "number|ramp": "number or [start, end]",
     "table": "{ name = number }",
 }

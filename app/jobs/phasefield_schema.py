@@ -4,7 +4,7 @@ from ostwald.app.jobs.md_schema import CHECKPOINT
 from ostwald.app.jobs.md_schema import JOB as MD_JOB
 from ostwald.app.phasefield import initial
 from ostwald.app.phasefield.wells import TERMS
-from ostwald.app.runfile import Key, Table
+from ostwald.app.runfile import Key, Table, reference
 
 JOB = Table(
     "job",
@@ -233,3 +233,18 @@ LIMITS = Table(
 )
 
 TABLES = [JOB, GRID, MODEL, ELASTICITY, INITIAL, PARALLEL, STAGE, SERIES, FIELDS, ANALYSIS, CHECKPOINT, LOG, LIMITS]
+
+
+def page() -> str:
+    """docs/phasefield-run-file.md."""
+    return f"""# The run file of the phase field: all tables and keys
+
+Made from the declarations that every run file is checked against (`python -m ostwald.app.jobs.phasefield_schema >
+docs/phasefield-run-file.md`). How they go together: [phase field](phasefield.md). An empty default means: not given, or what the meaning
+says. Paths are relative to the run file. Durations: `"90s"`, `"2h30m"`, `"02:00:00"`.
+
+{reference(TABLES)}"""
+
+
+if __name__ == "__main__":  # python -m ostwald.app.jobs.phasefield_schema writes docs/phasefield-run-file.md
+    print(page())

@@ -1,11 +1,13 @@
 """The run file of the phase-field job: what is refused, what `check` and `info` say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ostwald.app.cli import main
 from ostwald.app.jobs.phasefield import build, initial_field
-from ostwald.app.jobs.phasefield_schema import TABLES
+from ostwald.app.jobs.phasefield_schema import TABLES, page
 from ostwald.app.jobs.runfiles import read_run_file
 from ostwald.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ostwald.io.timeseries import read_series
@@ -111,6 +113,12 @@ def test_initial_fields(tmp_path, table, values):
         assert phi[3, 5, [0, 32]] == pytest.approx(0.9, abs=0.01) and phi[3, 5, [16, 48]] == pytest.approx(
             0.1, abs=0.01
         )
+
+
+def test_the_page_of_all_keys_is_of_these_keys():
+    written = (Path(__file__).parents[2] / "docs/phasefield-run-file.md").read_text(encoding="utf-8")
+    assert written == page() + "\n", "python -m ostwald.app.jobs.phasefield_schema > docs/phasefield-run-file.md"
+    assert [(table.name, name) for table in TABLES for name, key in table.keys.items() if not key.doc] == []
 
 
 def test_starts_from_a_file(tmp_path, capsys):
