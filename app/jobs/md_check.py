@@ -10,6 +10,7 @@ import numpy as np
 from ostwald.app import dynamics
 from ostwald.app.atoms.system import System
 from ostwald.app.jobs import md_setup, watch
+from ostwald.app.jobs.observer import Observer
 from ostwald.app.jobs.progress import clock
 from ostwald.app.runfile import RunFileError
 from ostwald.parallel import choose_grid
@@ -61,6 +62,12 @@ def plan(world, values, path, ranks=None) -> str:
         lines.append(
             f"stage {k:<7}{stage['name'] or stage['ensemble']}: {md_setup.describe_stage(stage, md_setup.stage_steps(stage))}"
         )
+    if values["analysis"]["every"]:
+        lines.append(f"analysis     {Observer(values['analysis'], system.atoms.species).describe()}")
+    for name in ("trigger", "stop"):
+        limits = [f"{key} {values[name][key]:g}" for key in ("largest_cluster", "solid_fraction") if values[name][key]]
+        if limits:
+            lines.append(f"{name:<13}at {' or '.join(limits)}, from stage {values[name]['from'] or 'the last'} on")
     if any(values[name]["every"] for name in watch.SCHEMA):
         lines.append(f"watched      {watch.describe(values)}")
     rate = _sample(world, system, values)

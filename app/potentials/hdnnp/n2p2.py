@@ -599,7 +599,7 @@ def doubt(model: Model) -> str | None:
             break
     if not signs:
         return None
-    return f"the files' units are not stated and taken for Å and eV, but {' and '.join(signs)}: state length_unit and energy_unit"
+    return f"the files' units are not stated and taken for Å and eV, but {' and '.join(signs)}: state length_unit and energy_unit (Python: units)"
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
