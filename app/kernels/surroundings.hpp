@@ -173,21 +173,30 @@ struct Around {
 
 constexpr int SORTABLE = 64;  // a power of two: more than these are cut down before they are ranked
 
-// Slots of the `count` smallest distances, in their order (ties in any); count <= found. Returns through `chosen`.
-inline void smallest(Around& a, int count, int32_t* chosen, double* distance2) {
+// What neighbours at equal distances, as in a perfect crystal, are ranked by: their direction, which unlike their order
+// among the rows is the same on any number of ranks. Far below any real difference of squared distances, far above rounding.
+inline double preference(const Around& a, int slot, const double p[3]) {
+    return 1e-9 * (0.5453 * (a.x[slot] - p[0]) + 0.3181 * (a.y[slot] - p[1]) + 0.7763 * (a.z[slot] - p[2]));
+}
+
+// Slots of the `count` smallest distances from p, in their order; count <= found. Returns through `chosen`.
+inline void smallest(Around& a, int count, const double p[3], int32_t* chosen, double* distance2) {
     int m = a.found;
     if (m > SORTABLE) {
         std::vector<std::pair<double, int32_t>> pairs(m);
-        for (int k = 0; k < m; ++k) pairs[k] = {a.distance2[k], a.slot[k]};
+        for (int k = 0; k < m; ++k) pairs[k] = {a.distance2[k] + preference(a, a.slot[k], p), k};
         std::nth_element(pairs.begin(), pairs.begin() + (SORTABLE - 1), pairs.end());
         m = SORTABLE;
-        for (int k = 0; k < m; ++k) a.distance2[k] = pairs[k].first, a.slot[k] = pairs[k].second;
+        std::sort(pairs.begin(), pairs.begin() + m, [](const auto& one, const auto& two) { return one.second < two.second; });
+        for (int k = 0; k < m; ++k)  // from the left, so that nothing is overwritten before it is read
+            a.distance2[k] = a.distance2[pairs[k].second], a.slot[k] = a.slot[pairs[k].second];
     }
     // Rank by counting the smaller ones. Positive doubles are ordered as their bits; the lowest six make them unique.
     alignas(64) double key[SORTABLE + W], rank[SORTABLE + W];
     for (int k = 0; k < m; ++k) {
         uint64_t bits;
-        std::memcpy(&bits, &a.distance2[k], 8);
+        const double ranked = std::max(a.distance2[k] + preference(a, a.slot[k], p), 0.0);
+        std::memcpy(&bits, &ranked, 8);
         bits = (bits & ~uint64_t(SORTABLE - 1)) | uint64_t(k);
         std::memcpy(&key[k], &bits, 8);
     }
@@ -265,7 +274,7 @@ void each_nearest(const Rows& r, int count, double cutoff, int threads, const Vi
             a->within(p, row, wider * wider);
         }
         const int number = std::min(count, a->found);
-        smallest(*a, number, own.slots, own.distance2);
+        smallest(*a, number, p, own.slots, own.distance2);
         visit(own.state, *a, row, p, number, own.slots, own.distance2);
     });
 }

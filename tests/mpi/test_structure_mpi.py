@@ -164,3 +164,20 @@ def test_diamond_does_not_depend_on_ranks(world):
         assert np.allclose(mine, alone, rtol=0, atol=1e-9, equal_nan=True)
     assert {0, 1, 2, 3} <= set(results[0][1].tolist()) or {1, 2, 3} <= set(results[0][1].tolist())
     assert np.nanmax(results[0][2]) < 0.4
+
+
+def test_equal_distances_of_a_perfect_crystal_are_taken_the_same_on_any_number_of_ranks(world):
+    """The 12 nearest of 8 + 6 neighbours are a choice, which must not follow from the order of ghosts."""
+
+    def numbers(world):
+        share = build.build_lattice(world, "bcc", 2.87, "Fe", (8, 7, 6), primitive=False)
+        atoms = Atoms(share.species, [55.85], share.positions, share.types, share.ids)
+        system = System(world, Cell(share.matrix), atoms, Reach(5.0))
+        system.update()
+        found = structure.structure(system, "q6", fields=("q4", "w6", "local_q6", "centrosymmetry"))
+        return {name: by_id(system, values) for name, values in found.fields.items()}
+
+    here, alone = numbers(world), numbers(world.split(world.rank))
+    for name in alone:
+        np.testing.assert_allclose(here[name], alone[name], atol=1e-9, err_msg=name)
+        assert np.ptp(alone[name]) < 1e-9, f"{name} differs between atoms that are alike"
