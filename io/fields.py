@@ -17,8 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ostwald.io.growing import GrowingFile, GrowingFileError, growable, new_file
-from ostwald.io.shared import SharedFile, sync_directory
+from ostwald.io.growing import GrowingFile, GrowingFileError, create_file, growable
+from ostwald.io.shared import SharedFile
 
 FORMAT = "fields 1"
 
@@ -247,14 +247,7 @@ def _create(path, shape, fields, spacing, precision, notes):
         for name in fields:
             growable(group, name, shape, dtype, None)
 
-    part = path.with_name(f".{path.name}.part")
-    try:
-        new_file(build).save(part)
-        os.replace(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    create_file(path, build)
 
 
 def _layout(path, growing, shape) -> dict:

@@ -24,14 +24,16 @@ Specification 3.0 (https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t
 A power failure is another matter, as the system may write its pages in any order: sync() where that must not hurt.
 """
 
+import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
 
 from ostwald.io.image import Image
-from ostwald.io.shared import SharedFile
+from ostwald.io.shared import SharedFile, sync_directory
 
 PAGE = 4096
 UNDEFINED = 0xFFFFFFFFFFFFFFFF
@@ -162,6 +164,32 @@ def new_file(build) -> Image:
         _write(image, dataset.index_at, struct.pack("<Q", address))
     _write(image, _END_OF_FILE, struct.pack("<Q", image.size))
     return image
+
+
+def create_file(path, build) -> None:
+    """Writes the new_file() of `build`, which appears whole or not at all; a file of that name is replaced."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        new_file(build).save(part)
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def on_root(world, path, action, what, failure) -> None:
+    """Collective: rank 0 does action(). Where that fails all ranks raise failure(sentence): the file, what, the reason."""
+    error = None
+    if world.root:
+        try:
+            action()
+        except OSError as caught:
+            error = failure(f"{caught.filename or path}: {what}: {caught.strerror or caught}")
+        except (GrowingFileError, ValueError, KeyError, failure) as caught:
+            text = str(caught)
+            error = failure(text if str(path) in text else f"{path}: {what}: {text}")
+    world.agree(error)
 
 
 def growable(group, name, shape, dtype, unit, options=None):

@@ -10,8 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ostwald.io.growing import GrowingFile, GrowingFileError, new_file
-from ostwald.io.shared import sync_directory
+from ostwald.io.growing import GrowingFile, create_file, on_root
 
 UNITS = {
     "time": "ps",
@@ -71,16 +70,7 @@ class NucleiFile:
     # --- inside, rank 0
 
     def _on_root(self, action, what):
-        error = None
-        if self.world.root:
-            try:
-                action()
-            except OSError as caught:
-                error = NucleiError(f"{caught.filename or self.path}: {what}: {caught.strerror or caught}")
-            except (GrowingFileError, ValueError, KeyError) as caught:
-                text = str(caught)
-                error = NucleiError(text if str(self.path) in text else f"{self.path}: {what}: {text}")
-        self.world.agree(error)
+        on_root(self.world, self.path, action, what, NucleiError)
 
     def _create(self, rows, events, notes):
         def build(file):
@@ -95,13 +85,7 @@ class NucleiFile:
                 words = isinstance(value, (list, tuple)) and any(isinstance(word, str) for word in value)
                 file.attrs[name] = np.array(value, dtype=text) if words else value
 
-        part = self.path.with_name(f".{self.path.name}.part")
-        try:
-            new_file(build).save(part)
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
-        sync_directory(self.path.parent)
+        create_file(self.path, build)
         self._growing = GrowingFile(self.path)
 
     def _resume(self, step):

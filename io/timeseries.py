@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ostwald.io.growing import GrowingFile, GrowingFileError, new_file
+from ostwald.io.growing import GrowingFile, new_file, on_root
 from ostwald.io.shared import sync_directory
 
 _TENSOR = ("xx", "yy", "zz", "yz", "xz", "xy")
@@ -105,18 +105,7 @@ class TimeSeries:
     # --- inside, rank 0
 
     def _on_root(self, action, what):
-        error = None
-        if self.world.root:
-            try:
-                action()
-            except OSError as caught:
-                error = SeriesError(
-                    f"{caught.filename or self.path}: the time series {what}: {caught.strerror or caught}"
-                )
-            except (GrowingFileError, ValueError, KeyError, SeriesError) as caught:
-                text = str(caught)
-                error = SeriesError(text if str(self.path) in text else f"{self.path}: the time series {what}: {text}")
-        self.world.agree(error)
+        on_root(self.world, self.path, action, f"the time series {what}", SeriesError)
 
     def _create(self):
         def build(file):
