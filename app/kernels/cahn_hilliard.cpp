@@ -231,13 +231,15 @@ template <class T> struct Elasticity {
   }
 };
 
-// φ^ ← (φ^ - dt M q² g^) / (1 + dt M q² (ε q² + η² Y(q)))
-template <class T, bool elastic, bool measure> struct Update {
+// φ^ ← (φ^ - dt M q² (g^ + extra)) / (1 + dt M q² (ε q² + η² Y(q)))
+template <class T, bool elastic, bool measure, bool more> struct Update {
   T* spectrum;      // moves on
+  const T* extra;   // another chemical potential in k-space, where `more`; moves on
   const T* kx;      // by wave number
   T kyy;            // k_y²
   vec<T> kzz;       // k_z²
   T rate, scale;    // dt M; dt M / points
+  T points;
   T stiffness;      // ε
   const Elasticity<T>* moduli;
   typename Elasticity<T>::Column column;
@@ -263,6 +265,10 @@ template <class T, bool elastic, bool measure> struct Update {
         const vec<T> power = weight * (cr * cr + ci * ci);
         g += power * qq;
         if constexpr (elastic) y += power * (moduli->e0 - n / d);
+      }
+      if constexpr (more) {
+        re[p] += points * load(extra), im[p] += points * load(extra + lanes<T>);
+        extra += row<T>;
       }
       re[p] = (cr - a * re[p]) * f, im[p] = (ci - a * im[p]) * f;
       store(spectrum, re[p]), store(spectrum + lanes<T>, im[p]);
@@ -307,12 +313,12 @@ template <class T> struct Fetch {
   }
 };
 
-template <class T, bool elastic, bool measure>
-void sweep_columns(const Columns<T>& columns, T* spectrum, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
+template <class T, bool elastic, bool measure, bool more>
+void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
                    double points, double stiffness, const Elasticity<T>* moduli, double* out, int threads) {
   const int n = columns.size();
   const auto &forth = fft::plan<T>(n), &back = fft::plan<T>(n, true);
-  using Operation = Update<T, elastic, measure>;
+  using Operation = Update<T, elastic, measure, more>;
   const int64_t butterflies = forth.butterflies() + back.butterflies() - n / forth.radices.back();  // one pass is both's
   const int some = int((n + butterflies - 1) / butterflies);
   py::gil_scoped_release release;
@@ -325,8 +331,8 @@ void sweep_columns(const Columns<T>& columns, T* spectrum, const T* kx, const T*
       const Column<T> column{columns.planes.data(), c * row<T>};
       Fetch<T> fetch{columns.planes.data(), next * row<T>, spectrum + next * n * row<T>, some, n};
       const vec<T> k = load(kz + c * lanes<T>);
-      Operation op{spectrum + c * n * row<T>, kx, ky[c] * ky[c], k * k, T(rate), T(rate / points), T(stiffness), moduli, {},
-                   load(weight + c * lanes<T>)};
+      Operation op{spectrum + c * n * row<T>, more ? extra + c * n * row<T> : nullptr, kx, ky[c] * ky[c], k * k, T(rate),
+                   T(rate / points), T(points), T(stiffness), moduli, {}, load(weight + c * lanes<T>)};
       if constexpr (elastic) op.column.set(*moduli, ky[c], k);
       fft::begin(forth, column, a.data, fetch);
       fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op}, fetch);
@@ -396,21 +402,25 @@ template <class T> struct Waves {
   }
 };
 
+// f(std::true_type{}) or f(std::false_type{})
+template <class F> void either(bool which, F&& f) { which ? f(std::true_type{}) : f(std::false_type{}); }
+
 void columns(std::vector<py::array> slabs, py::array array, py::array kx, py::array ky, py::array kz, py::array weights, double rate,
-             double points, double stiffness, py::object elasticity, py::object sums, int threads) {
+             double points, double stiffness, py::object elasticity, py::object extra, py::object sums, int threads) {
   by_dtype(array, [&](auto t) {
     using T = decltype(t);
     const Columns<T> planes(slabs);
     T* spectrum = spectrum_of<T>(array, planes.count, planes.size());
+    const T* other = extra.is_none() ? nullptr : spectrum_of<T>(py::reinterpret_borrow<py::array>(extra), planes.count, planes.size());
     const Waves<T> k(planes.count, planes.size(), kx, ky, kz, weights, elasticity, sums);
-    const auto go = [&](auto elastic, auto measure) {
-      sweep_columns<T, elastic.value, measure.value>(planes, spectrum, k.x, k.y, k.z, k.weights, rate, points, stiffness, &k.moduli,
-                                                     k.out, threads);
-    };
-    const std::true_type yes;
-    const std::false_type no;
-    if (elasticity.is_none()) k.out ? go(no, yes) : go(no, no);
-    else k.out ? go(yes, yes) : go(yes, no);
+    either(!elasticity.is_none(), [&](auto elastic) {
+      either(k.out, [&](auto measure) {
+        either(other, [&](auto more) {
+          sweep_columns<T, elastic.value, measure.value, more.value>(planes, spectrum, other, k.x, k.y, k.z, k.weights, rate, points,
+                                                                     stiffness, &k.moduli, k.out, threads);
+        });
+      });
+    });
   });
 }
 
@@ -438,9 +448,10 @@ PYBIND11_MODULE(_cahn_hilliard, module) {
              "first; shift: <φ> - centre. sums (groups of lines, 3): sum of g, lowest and highest φ - <φ>. look: only the sums.\n"
              "along_y: False where the rows are not to be transformed along y.");
   module.def("columns", &columns, "slabs"_a, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "rate"_a, "points"_a, "stiffness"_a,
-             "elasticity"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,
+             "elasticity"_a = py::none(), "extra"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,
              "Rows of g' -> the spectrum a step later, and its rows transformed back along x. rate: dt M. elasticity: (e0, σ* (3, 3),\n"
-             "tensor (6, 6)). sums (columns, 2): Σ q² |φ^|² and Σ Y |φ^|² of the spectrum before the step.");
+             "tensor (6, 6)). extra: the spectrum of another chemical potential (scaled as φ^), explicit as g'. sums (columns, 2):\n"
+             "Σ q² |φ^|² and Σ Y |φ^|² of the spectrum before the step.");
   module.def("powers", &powers, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "elasticity"_a, "sums"_a, "threads"_a = 1,
              "These sums alone.");
 }

@@ -28,6 +28,8 @@ class CahnHilliard:
     world, shape, dtype, ranks, shared: as for parallel.Fourier. well: g. epsilon: ε, the coefficient of the gradient
     energy (κ elsewhere). mobility: M. spacing: dx, a number or one per axis. elasticity: an Elasticity or None.
 
+    extra: None, or the spectrum of another chemical potential (scaled as that of the field: fourier.forward(μ, extra, 1/points)) that
+    every step takes as explicit beside g', so that it may be changed between steps. It counts in no energy.
     time, steps; mean: <φ>, a float that never changes; what is transformed is φ - <φ>, whose mode q = 0 is exactly zero.
     """
 
@@ -60,7 +62,7 @@ class CahnHilliard:
         self.time, self.steps, self.mean = 0.0, 0, 0.0
         self._moduli = elasticity.kernel() if elasticity is not None else None
         self._energy = list(well.coefficients)
-        self.spectrum = self.fourier.spectrum()
+        self.spectrum, self.extra = self.fourier.spectrum(), None
         self._wave_numbers()
 
     def _wave_numbers(self):
@@ -170,7 +172,7 @@ class CahnHilliard:
     def _columns(self, slabs, rate, waves, threads):
         _cahn_hilliard.columns(
             slabs, self.spectrum, self._kx, self._ky, self._kz, self._weights, rate, self.points, self.epsilon,
-            self._moduli, waves, threads,
+            self._moduli, self.extra, waves, threads,
         )  # fmt: skip
 
     # --- what there is to know
