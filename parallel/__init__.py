@@ -4,6 +4,7 @@ from ostwald.parallel.bricks import Bricks, choose_grid
 from ostwald.parallel.fourier import Fourier, process_grid, spectrum_bytes
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
+from ostwald.parallel.parts import Parts
 from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
 from ostwald.parallel.world import (
     CollectiveError,
@@ -20,6 +21,7 @@ __all__ = [
     "CollectiveError",
     "Fourier",
     "Halo",
+    "Parts",
     "World",
     "block_range",
     "choose_grid",

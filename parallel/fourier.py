@@ -8,13 +8,14 @@ import numpy as np
 
 from ostwald.app.kernels import _fft
 from ostwald.parallel.migration import block_range
+from ostwald.parallel.parts import Parts, deal, extents
 
 LINE = 128  # bytes that arrays are aligned to
 PIECE = 1 << 23  # bytes of a field that is handed over in pieces
 
 
-class Fourier:
-    """The transform of real fields of one shape: where each rank's part lies, and how it moves between the two sides.
+class Fourier(Parts):
+    """The transform of real fields on parts of a grid, and how they move between the two sides.
 
     shape: (n0, n1, n2), or (n0, n2) for two dimensions: products of 2, 3, 5 and 7. dtype: float64 or float32.
     ranks: (p0, p1), the process grid: axis 0 of the field is dealt to p0 parts and axis 1 to p1. None takes slabs
@@ -37,28 +38,21 @@ class Fourier:
     """
 
     def __init__(self, world, shape, dtype=np.float64, ranks=None, shared: bool = True):
-        self.world, self.shape, self.dtype = world, tuple(int(n) for n in shape), np.dtype(dtype)
-        if len(self.shape) not in (2, 3) or min(self.shape, default=0) < 1:
-            raise ValueError(f"a grid has two or three positive lengths, not {shape}")
-        for n in self.shape:
+        self.dtype = np.dtype(dtype)
+        for n in extents(shape):
             if not _fft.smooth(n):
                 raise ValueError(f"grid lengths must be products of 2, 3, 5 and 7: {n} is not")
-        self._n = n0, n1, n2 = self.shape if len(self.shape) == 3 else (self.shape[0], 1, self.shape[1])
+        super().__init__(world, shape, process_grid(shape, self.dtype, world.size, ranks))
+        self._n = n0, n1, n2 = extents(self.shape)
         self.lanes = W = _fft.lanes(self.dtype)
         self._row, self._bytes = 2 * W, 2 * W * self.dtype.itemsize
         self._blocks = blocks = spectrum_blocks(self.shape, self.dtype)
-        self.ranks = p0, p1 = process_grid(self.shape, self.dtype, world.size, ranks)
-
-        i, j = divmod(world.rank, p1)
+        p0, p1 = self.ranks
+        i, j = self.place
         self._i = i
-        self._x = [block_range(n0, k, p0) for k in range(p0)]
-        self._y = [block_range(n1, k, p1) for k in range(p1)]
         self._b = [block_range(blocks, k, p1) for k in range(p1)]
-        (x0, x1), (y0, y1), (b0, b1) = self._x[i], self._y[j], self._b[j]
-        three = len(self.shape) == 3
-        self.lo, self.hi = ((x0, y0, 0), (x1, y1, n2)) if three else ((x0, 0), (x1, n2))
-        self.local = tuple(b - a for a, b in zip(self.lo, self.hi))
-        self._planes, self._ny, self._nb = x1 - x0, y1 - y0, b1 - b0
+        b0, b1 = self._b[j]
+        self._planes, self._ny, self._nb = self.local[0], self.local[1] if len(self.shape) == 3 else 1, b1 - b0
         rows = self._nb * n1  # of a plane
         self._c = [block_range(rows, k, p0) for k in range(p0)]
         c0, c1 = self._c[i]
@@ -74,7 +68,7 @@ class Fourier:
         self.weights = np.where(2 * self.kz > n2, 0, np.where(own, 1, 2))
         self.kz[self.weights == 0] = 0
 
-        self._split(i, j, shared)
+        self._find_node(shared)
         self._allocate(i, rows)
 
     # --- layout
@@ -85,15 +79,11 @@ class Fourier:
         width = rows * self._row
         return width + ((part - width) % period if width >= 4 * period else self._row)
 
-    def _split(self, i: int, j: int, shared: bool):
-        world, (p0, p1) = self.world, self.ranks
-        self._mpi = world._mpi
-        self._group = world.comm if p1 == 1 else world.comm.Split(j, i)  # same blocks, all planes
-        self._line = world.comm.Split(i, j) if p1 > 1 else None  # same planes, all blocks
-        self._node, self._near = None, [i]
-        if shared and p0 > 1:
-            node = self._group.Split_type(self._mpi.COMM_TYPE_SHARED, i)
-            near = node.allgather(i)
+    def _find_node(self, shared: bool):
+        self._node, self._near = None, [self._i]
+        if shared and self.ranks[0] > 1:
+            node = self._group.Split_type(self._mpi.COMM_TYPE_SHARED, self._i)
+            near = node.allgather(self._i)
             if len(near) > 1:
                 self._node, self._near = node, near
 
@@ -284,14 +274,6 @@ class Fourier:
         self._settle()
         return spectrum
 
-    def from_next(self, face, axis: int):
-        """What the next rank along axis 0 or 1 gives here as its own `face`, an array or any object; periodic."""
-        line = (self._group, self._line)[axis]
-        if line is None or line.Get_size() == 1:
-            return face
-        place, size = line.Get_rank(), line.Get_size()
-        return line.sendrecv(face, (place - 1) % size, 0, None, (place + 1) % size)
-
     def restore(self, spectrum) -> None:
         """Fills the planes with the rows of a spectrum, transformed back along axis 0."""
         _fft.backward_columns(spectrum, self.slabs, self.world.threads)
@@ -352,22 +334,7 @@ class Fourier:
 
 def process_grid(shape, dtype, size: int, ranks=None) -> tuple[int, int]:
     """(p0, p1) of Fourier on `size` ranks: `ranks` if given, else slabs where they suffice. ValueError where none fits."""
-    n0, n1 = shape[0], shape[1] if len(shape) == 3 else 1
-    most = min(n1, spectrum_blocks(shape, dtype))
-    if ranks is None:
-        fitting = [p for p in range(1, size + 1) if size % p == 0 and size // p <= n0 and p <= most]
-        if not fitting:
-            raise ValueError(
-                f"{size} ranks are too many for a grid of {' x '.join(map(str, shape))}, or have no suitable "
-                f"factors: at most {n0} x {most} of them can be used"
-            )
-        ranks = size // fitting[0], fitting[0]
-    p0, p1 = (int(p) for p in ranks)
-    if p0 < 1 or p1 < 1 or p0 * p1 != size:
-        raise ValueError(f"a process grid of {p0} x {p1} is not {size} ranks")
-    if p0 > n0 or p1 > most:
-        raise ValueError(f"a process grid may have at most {n0} x {most} ranks, not {p0} x {p1}")
-    return p0, p1
+    return deal(shape, size, min(extents(shape)[1], spectrum_blocks(shape, dtype)), ranks)
 
 
 def spectrum_blocks(shape, dtype) -> int:

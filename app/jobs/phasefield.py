@@ -73,11 +73,11 @@ class PhaseField:
         self.fields = None
         if values["fields"]["every"]:
             if self.resumed and directory.fields_file.exists():
-                self.fields = FieldSeries.resume(directory.fields_file, solver.fourier, kept)
+                self.fields = FieldSeries.resume(directory.fields_file, solver.parts, kept)
             else:
                 self.fields = FieldSeries.create(
                     directory.fields_file,
-                    solver.fourier,
+                    solver.parts,
                     spacing=solver.spacing,
                     precision=values["fields"]["precision"],
                 )
@@ -189,7 +189,7 @@ class PhaseField:
 
     def _watch_energy(self, step, energy):
         """Cahn–Hilliard never raises the free energy; a step that is too long does."""
-        close = 1e-10 if self.solver.fourier.dtype == np.float64 else 1e-5
+        close = 1e-10 if self.solver.dtype == np.float64 else 1e-5
         if self.energy is not None and energy - self.energy > close * abs(self.energy):
             self.rises += 1
             if self.rises == 1:
@@ -209,22 +209,22 @@ class PhaseField:
                 self.fields.sync()
             arrays, starts, numbers = solver.state()
             job = dict(wall=self.wall_before + begun - self.started, energy=self.energy, rises=self.rises)
-            meta = dict(grid=list(solver.fourier.shape), time=solver.time, solver=numbers, job=job)
+            meta = dict(grid=list(solver.parts.shape), time=solver.time, solver=numbers, job=job)
             write_checkpoint(self.directory.checkpoints, world, arrays, meta, solver.steps, starts)
         self.stopping.written(begun)
 
     def _finish(self, status):
         world, solver = self.world, self.solver
         wall, steps = time.monotonic() - self.started, solver.steps - self.first_step
-        local = dict(points=math.prod(solver.fourier.local), resident_bytes=timing.resident_bytes())
+        local = dict(points=math.prod(solver.parts.local), resident_bytes=timing.resident_bytes())
         sections, per_rank = timing.over_ranks(world, SECTIONS, wall, local)
-        p0, p1 = solver.fourier.ranks
+        p0, p1 = solver.parts.ranks
         figures = dict(
             kind="phasefield",
             ranks=world.size,
             threads=world.threads,
             grid=[p0, p1],
-            shape=list(solver.fourier.shape),
+            shape=list(solver.parts.shape),
             precision=self.values["grid"]["precision"],
             points=solver.points,
             steps=steps,
@@ -362,10 +362,10 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
 
 def set_initial(solver, values, path) -> None:
     """Collective. The field that the run starts from."""
-    field = initial_field(values, path, solver.fourier.shape, solver.spacing)
+    field = initial_field(values, path, solver.parts.shape, solver.spacing)
     if values["initial"]["exact_mean"] is not None:
-        field = field.with_mean(values["initial"]["exact_mean"], solver.fourier)
-    solver.set_field(field.source(solver.fourier))
+        field = field.with_mean(values["initial"]["exact_mean"], solver.parts)
+    solver.set_field(field.source(solver.parts))
 
 
 # ---- entry points -------------------------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def announce(world, values, solver, directory):
     world.log(f"run directory {directory.path}")
     world.log(world.describe())
     world.log(solver.describe())
-    box = " × ".join(f"{n * h:g}" for n, h in zip(solver.fourier.shape, solver.spacing))
+    box = " × ".join(f"{n * h:g}" for n, h in zip(solver.parts.shape, solver.spacing))
     spinodal = ", ".join(f"{x:.4g}" for x in solver.well.spinodal())
     world.log(f"box {box}; mean of φ {solver.mean:.9g}; g'' changes its sign at φ = {spinodal or 'none'}")
     if solver.elasticity is not None:
@@ -469,7 +469,7 @@ def _seconds_of_a_step(solver, values) -> float:
     """The best of a few, from noise about the middle of the spinodal range."""
     middle = np.mean(solver.well.spinodal() or [solver.well.centre])
     rng = np.random.default_rng(1)
-    solver.set_field(lambda first, last: rng.normal(middle, 0.01, (last - first, *solver.fourier.local[1:])))
+    solver.set_field(lambda first, last: rng.normal(middle, 0.01, (last - first, *solver.parts.local[1:])))
     dt, best = values["stage"][0]["timestep"], math.inf
     for _ in range(5):
         start = time.perf_counter()

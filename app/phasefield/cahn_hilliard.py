@@ -48,8 +48,8 @@ class CahnHilliard:
     ):
         if not epsilon > 0 or not mobility > 0:
             raise ValueError(f"ε and M must be positive, not {epsilon}, {mobility}")
-        self.fourier = Fourier(world, shape, dtype, ranks, shared)
-        shape = self.fourier.shape
+        self.fourier = self.parts = Fourier(world, shape, dtype, ranks, shared)
+        shape, self.dtype = self.fourier.shape, self.fourier.dtype
         self.spacing = tuple(float(h) for h in np.broadcast_to(spacing, len(shape)))
         if min(self.spacing) <= 0:
             raise ValueError(f"grid spacings must be positive, not {spacing}")

@@ -1,8 +1,8 @@
 """Numbers of a phase field: structure factor, interfaces, domains, topology. The same on every rank and any number of ranks.
 
 An analysis has `.columns` (name -> unit of each number) and `.measure(solver)` -> (numbers, profiles), a float or int for each
-column and some arrays. A solver has what CahnHilliard has: fourier, spectrum, spacing, volume, world, pieces() and, where no
-phases are given, well. Collective; the solver is left as it is.
+column and some arrays. A solver has what CahnHilliard has: world, parts, dtype, spacing, volume, pieces(), for S(k) and
+amplitudes fourier and spectrum and, where no phases are given, well. Collective; the solver is left as it is.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Morphology:
         self.columns |= {f"{kind}_{phase}": "1" for kind in kinds for phase in ("high", "low")}
 
     def measure(self, solver) -> tuple[dict, dict]:
-        world, f = solver.world, solver.fourier
+        world, f = solver.world, solver.parts
         low, high = self.phases if self.phases is not None else _phases(solver.well)
         level = 0.5 * (low + high) if self.level is None else float(self.level)
         variation, area, mask = _scan(solver, level)
@@ -149,12 +149,12 @@ def _phases(well) -> tuple[float, float]:
 
 def _scan(solver, level):
     """(∫|∇φ|, area of the level set) of this rank's cells, and its mask (see morphology.cpp)."""
-    f, threads, spacing = solver.fourier, solver.world.threads, list(solver.spacing)
+    f, threads, spacing = solver.parts, solver.world.threads, list(solver.spacing)
     three, n = len(f.shape) == 3, f.shape[-1]
     planes, ny = f.local[0], f.local[1] if three else 1
     mask = np.zeros((planes + 1, ny + three, -(-n // 64)), np.uint64)
     sums, begin, before = [], None, None
-    front, back = (np.empty((planes, n), f.dtype) for _ in range(2))  # the first and the last line of each plane
+    front, back = (np.empty((planes, n), solver.dtype) for _ in range(2))  # the first and the last line of each plane
 
     def add(block):
         sums.append(_morphology.surface(np.ascontiguousarray(block), level, spacing, threads))

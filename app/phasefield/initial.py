@@ -2,7 +2,7 @@
 
 Every field gives any box of the grid, box(lo, hi), so a rank makes its own part, piece by piece:
 
-    solver.set_field(Perlin(shape, seed=1, cells=16, mean=0.5, amplitude=0.3).source(solver.fourier))
+    solver.set_field(Perlin(shape, seed=1, cells=16, mean=0.5, amplitude=0.3).source(solver.parts))
 
 Point i of an axis lies at i times the spacing. Fields of one grid can be added. Periodic but for PFHub's formula.
 """
@@ -39,31 +39,31 @@ class InitialField:
             out[first - lo[0] : last - lo[0]] = self._block((first, *lo[1:]), (last, *hi[1:]))
         return out
 
-    def source(self, fourier):
+    def source(self, parts):
         """(first, last) -> planes first ... last - 1 of this rank's brick, for CahnHilliard.set_field."""
-        self._check_grid(fourier.shape)
-        lo, hi = fourier.lo, fourier.hi
+        self._check_grid(parts.shape)
+        lo, hi = parts.lo, parts.hi
         return lambda first, last: self.box((lo[0] + first, *lo[1:]), (lo[0] + last, *hi[1:]))
 
-    def with_mean(self, mean: float, fourier) -> InitialField:
+    def with_mean(self, mean: float, parts) -> InitialField:
         """Collective. This field with a constant added, so that its mean over the grid is `mean` to rounding.
 
         The field is made once to find the constant, which is the same on any decomposition: lines along the last axis,
         never divided, are summed in floating point, and the lines as whole numbers.
         """
-        source, error, total = self.source(fourier), None, 0
+        source, error, total = self.source(parts), None, 0
         try:
-            lines = max(1, math.prod(fourier.local[1:-1]))
+            lines = max(1, math.prod(parts.local[1:-1]))
             step = max(1, BLOCK // max(1, lines * self.shape[-1]))
-            for first in range(0, fourier.local[0], step):
-                sums = source(first, min(first + step, fourier.local[0])).sum(axis=-1)
+            for first in range(0, parts.local[0], step):
+                sums = source(first, min(first + step, parts.local[0])).sum(axis=-1)
                 total += sum(int(math.ldexp(x, 200)) for x in sums.ravel().tolist())
         except (OverflowError, ValueError):  # from int(inf), int(nan)
             error = ValueError("the initial field is not finite")
         except Exception as caught:
             error = caught
-        fourier.world.agree(error)
-        total = sum(fourier.world.allgather(total))
+        parts.world.agree(error)
+        total = sum(parts.world.allgather(total))
         found = total / (math.prod(self.shape) << 200)  # of whole numbers: rounded once
         return Sum((self, Constant(self.shape, self.spacing, mean - found)))
 

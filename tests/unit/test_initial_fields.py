@@ -161,7 +161,7 @@ def test_spheres_and_layers(world):
     line = whole(layers)[:, 0, 0]
     assert line.mean() == pytest.approx(0.5) and line[32] > 0.999 and line[0] > 0.999 and line[16] < 0.001
     solver = CahnHilliard(world, (64, 8, 8), double_well(3.0), 3.0)
-    solver.set_field(layers.source(solver.fourier))
+    solver.set_field(layers.source(solver.parts))
     assert solver.measure()["energy"] == pytest.approx(4 * 64, rel=0.01)  # four interfaces of energy 1
     slab = whole(Layers((10, 10), axis=1, fraction=0.3, centre=0.0, epsilon=0.0, inside=2.0))
     assert np.array_equal(slab[3], [2, 2, 0, 0, 0, 0, 0, 0, 0, 2])
@@ -172,7 +172,7 @@ def test_pfhub(world, n, energy):
     """Its free energy as another Fourier solver finds it; FiPy and PRISMS-PF publish 319.03 with differences."""
     field = PFHub((n, n), 200 / n)
     solver = CahnHilliard(world, (n, n), quartic_well(5, 0.3, 0.7), 2.0, 5.0, 200 / n)
-    solver.set_field(field.source(solver.fourier))
+    solver.set_field(field.source(solver.parts))
     assert solver.measure()["energy"] == pytest.approx(energy, rel=1e-5)
 
 
@@ -180,10 +180,10 @@ def test_pfhub(world, n, energy):
 def test_exact_mean(world, dtype):
     solver = CahnHilliard(world, (36, 30, 40), double_well(3.0), 3.0, dtype=dtype)
     for field in (GaussianNoise((36, 30, 40), seed=8, mean=7.0, correlation=2.0), Perlin((36, 30, 40), mean=0.1)):
-        solver.set_field(field.with_mean(0.3, solver.fourier).source(solver.fourier))
+        solver.set_field(field.with_mean(0.3, solver.parts).source(solver.fourier))
         assert abs(solver.mean - 0.3) < 2e-15
     with pytest.raises(CollectiveError, match="not finite"):
-        Given(np.full((36, 30, 40), np.inf)).with_mean(0.5, solver.fourier)
+        Given(np.full((36, 30, 40), np.inf)).with_mean(0.5, solver.parts)
 
 
 def test_wrong_input(world):
