@@ -26,7 +26,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ostwald.io.image import Image
+from ostwald.io.image import Image, contiguous
 from ostwald.io.shared import SharedFile, sentence, sync_directory
 
 FORMAT = 1
@@ -250,17 +250,8 @@ def _create(part: Path, manifest: dict) -> dict:
         data = file.create_group("data")
         for name, entry in manifest["arrays"].items():
             shape = (sum(entry["rows"]), *entry["shape"])
-            properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            properties.set_layout(h5py.h5d.CONTIGUOUS)
-            properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            dtype = h5py.h5t.py_create(np.dtype(entry["dtype"]))
-            space = h5py.h5s.create_simple(shape)
-            dataset = h5py.h5d.create(data.id, name.encode(), dtype, space, properties)
-            offsets[name] = dataset.get_offset() or 0  # None where there are no rows
-    disk = os.statvfs(part.parent)
-    if disk.f_bavail * disk.f_frsize < image.size:  # noticed before anything is written
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part))
+            dataset = contiguous(data, name, shape, entry["dtype"])
+            offsets[name] = dataset.id.get_offset() or 0  # None where there are no rows
     image.save(part)
     return offsets
 

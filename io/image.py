@@ -5,8 +5,11 @@ process dies of that. So files that are created here are first an image in memor
 whose failure is an exception and nothing worse.
 """
 
+import errno
 import io
+import os
 
+import h5py
 import numpy as np
 
 
@@ -57,11 +60,24 @@ class Image(io.RawIOBase):
         return length
 
     def save(self, path) -> None:
-        """Writes the file; holes that nobody filled stay holes. OSError where the disk is full."""
+        """Writes the file; holes that nobody filled stay holes. OSError where the disk has no room for it, holes included."""
         with open(path, "wb", buffering=0) as file:
+            disk = os.fstatvfs(file.fileno())
+            if disk.f_bavail * disk.f_frsize < self.size:  # noticed before anything is written
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             for offset, data in self.pieces:
                 file.seek(offset)
                 done = 0
                 while done < len(data):
                     done += file.write(data[done:])
             file.truncate(self.size)
+
+
+def contiguous(group, name, shape, dtype):
+    """An h5py dataset in one piece, its space allocated at once: its bytes may be written past HDF5."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind, space = h5py.h5t.py_create(np.dtype(dtype), logical=True), h5py.h5s.create_simple(tuple(shape))
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, properties))
