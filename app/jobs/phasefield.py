@@ -18,6 +18,7 @@ from ostwald.app.phasefield import (
     Elasticity,
     Given,
     Morphology,
+    RegularSolution,
     StructureFactor,
     Well,
     cubic,
@@ -282,11 +283,14 @@ def described(stage) -> str:
     return f"{steps} steps of {stage['timestep']:g}, time {steps * stage['timestep']:g}"
 
 
-def make_well(model) -> Well:
+def make_well(model) -> Well | RegularSolution:
     if model["well"] == "double":
         return double_well(model["epsilon"])
     if model["well"] == "quartic":
         return quartic_well(model["height"], model["low"], model["high"])
+    if model["well"] == "regular-solution":
+        cut = {} if model["cut"] is None else dict(cut=model["cut"])
+        return RegularSolution(model["omega"], model["temperature"], **cut)
     return Well(model["centre"], tuple(model["coefficients"]))
 
 
@@ -337,7 +341,10 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     """The solver of a run file, without its field. RunFileError, the same on every rank, where it cannot be."""
     grid, model = values["grid"], values["model"]
     shape = shape or grid["shape"]
-    well = make_well(model)
+    try:
+        well = make_well(model)
+    except ValueError as error:
+        raise RunFileError(f"{path}: [model]: {error}") from None
     if values["analysis"]["every"] and len(well.minima()) < 2:
         raise RunFileError(f"{path}: [analysis] every: needs a well of two minima")
     try:

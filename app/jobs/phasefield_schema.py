@@ -44,16 +44,19 @@ _WELLS = {
     "double": (),
     "quartic": ("height", "low", "high"),
     "polynomial": ("centre", "coefficients"),
+    "regular-solution": ("omega", "temperature"),
 }
 
 
 def _check_model(v, error):
-    for key in ("height", "low", "high", "centre", "coefficients"):
+    for key in (key for keys in _WELLS.values() for key in keys):
         needed = key in _WELLS[v["well"]]
         if needed and v[key] is None:
             raise error(key, f"is required for well = '{v['well']}'")
         if not needed and v[key] is not None:
             raise error(key, f"has no effect with well = '{v['well']}'")
+    if v["cut"] is not None and v["well"] != "regular-solution":
+        raise error("cut", f"has no effect with well = '{v['well']}'")
     if v["well"] == "quartic" and not v["low"] < v["high"]:
         raise error("high", f"must be above low ({v['low']:g}), got {v['high']:g}")
     if v["coefficients"] is not None and not 2 <= len(v["coefficients"]) <= TERMS + 1:
@@ -67,7 +70,8 @@ MODEL = Table(
             "str",
             "double",
             choices=tuple(_WELLS),
-            doc="g(φ): double: (18/ε) φ²(1-φ)²; quartic: height (φ-low)²(high-φ)²; polynomial: Σ c_k (φ-centre)^k",
+            doc="g(φ): double: (18/ε) φ²(1-φ)²; quartic: height (φ-low)²(high-φ)²; polynomial: Σ c_k (φ-centre)^k; "
+            "regular-solution: Ω φ(1-φ) + kT [φ ln φ + (1-φ) ln(1-φ)]",
         ),
         "epsilon": Key("float", above=0, doc="ε of the gradient energy ε/2 |∇φ|² (κ elsewhere); width of interfaces"),
         "mobility": Key("float", 1.0, above=0, doc="M"),
@@ -76,6 +80,11 @@ MODEL = Table(
         "high": Key("float", None, doc="upper minimum of a quartic well"),
         "centre": Key("float", None, doc="of a polynomial: a point between its minima"),
         "coefficients": Key("float*", None, doc="c_0, c_1, … of a polynomial"),
+        "omega": Key("float", None, doc="Ω of a regular solution; two phases below kT = Ω/2"),
+        "temperature": Key("float", None, above=0, doc="kT of a regular solution, an energy"),
+        "cut": Key(
+            "float", None, above=0, doc="δ of a regular solution: parabolas go on beyond δ and 1-δ; default 0.001"
+        ),
     },
     doc="∂φ/∂t = M ∇²(g'(φ) - ε∇²φ + Yφ).",
     required=True,

@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "sweeps.hpp"
+#include "wells.hpp"
 
 using namespace ostwald;
 using namespace ostwald::sweeps;
@@ -20,29 +21,6 @@ using namespace ostwald::sweeps;
 namespace {
 
 // ---- the sweep over planes -----------------------------------------------------------------------------------------------
-
-constexpr int MOST = 12;  // terms of a polynomial
-
-// g and g' at u = φ - centre, by Horner's rule. terms: of g', D = 4 known in advance (quartic wells), otherwise any number.
-template <class T, int D> struct Well {
-  int terms;
-  T shift;               // <φ> - centre: what to add to the fluctuation
-  T slope[MOST] = {};    // coefficients of g', the lowest first
-  T energy[MOST + 1] = {};
-
-  OSTWALD_INLINE vec<T> derivative(vec<T> u) const {
-    const int n = D ? D : terms;
-    vec<T> s = splat(slope[n - 1]);
-    for (int k = n - 2; k >= 0; k--) s = s * u + slope[k];
-    return s;
-  }
-  OSTWALD_INLINE vec<T> value(vec<T> u) const {
-    const int n = D ? D : terms;
-    vec<T> s = splat(energy[n]);
-    for (int k = n - 1; k >= 0; k--) s = s * u + energy[k];
-    return s;
-  }
-};
 
 struct Sums {  // of the points of a group of lines
   double energy = 0, lowest = std::numeric_limits<double>::infinity(), highest = -lowest;
@@ -56,8 +34,9 @@ OSTWALD_INLINE double wide_sum(vec<float> a) {
 }
 
 // Between the transforms along z. The rows come from a transform of exchanged parts: `im` holds the first W lines, `re` the others.
-template <class T, int D, bool measure> struct Pointwise {
-  const Well<T, D>& well;
+template <class T, class Well, bool measure> struct Pointwise {
+  const Well& well;
+  T shift;               // <φ> - centre: what to add to the fluctuation
   vec<T> first, others;  // 1 in the lanes of lines that are there, 0 in repeated ones
   Sums sums;
 
@@ -65,7 +44,7 @@ template <class T, int D, bool measure> struct Pointwise {
     vec<T> e{}, lowest = im[0], highest = im[0];
 #pragma GCC unroll 8
     for (int p = 0; p < R; p++) {
-      const vec<T> u = re[p] + well.shift, v = im[p] + well.shift;
+      const vec<T> u = re[p] + shift, v = im[p] + shift;
       if constexpr (measure) {
         e += others * well.value(u) + first * well.value(v);
         lowest = minimum(minimum(re[p], im[p]), lowest), highest = maximum(maximum(re[p], im[p]), highest);
@@ -83,14 +62,15 @@ template <class T, int D, bool measure> struct Pointwise {
 };
 
 // The same at the end of a transform that only looks.
-template <class T, int D> struct Look {
-  Pointwise<T, D, true> point;
+template <class T, class Well> struct Look {
+  Pointwise<T, Well, true> point;
   template <int R> OSTWALD_INLINE void take(int j, int stride, vec<T>* re, vec<T>* im) { point.template apply<R>(j, stride, re, im); }
 };
 
-template <class T, int D> struct Sweep {
+template <class T, class Well> struct Sweep {
   const Planes<T> work;
-  const Well<T, D> well;
+  const Well well;
+  T shift;
   double* out;  // (groups, 3) or null
   bool look;    // measure only, leave the planes as they are
   bool along_y;
@@ -114,12 +94,13 @@ template <class T, int D> struct Sweep {
         fft::finish(s.back, s.a.data, s.scratch.data, fft::Turn<T, decltype(point)>{s.forth, s.b.data, point});
         return point.sums;
       };
-      const Sums sums = out ? go(Pointwise<T, D, true>{well, first, others}) : go(Pointwise<T, D, false>{well, first, others});
+      const Sums sums = out ? go(Pointwise<T, Well, true>{well, shift, first, others})
+                            : go(Pointwise<T, Well, false>{well, shift, first, others});
       fft::finish(s.forth, s.b.data, s.scratch.data, To<T, false, 1>{s.z.data});
       group.scatter(work.nz, work.blocks, work.block_stride(), s.z);
       if (out) put(number, sums);
     } else {
-      Look<T, D> sink{{well, first, others}};
+      Look<T, Well> sink{{well, shift, first, others}};
       fft::finish(s.back, s.a.data, s.scratch.data, sink);
       put(number, sink.point.sums);
     }
@@ -165,12 +146,8 @@ template <class T, int D> struct Sweep {
   }
 };
 
-template <class T, int D>
-void sweep_planes(const Planes<T>& work, const std::vector<double>& energy, double shift, py::object sums, bool look, bool along_y, int threads) {
-  Well<T, D> well;
-  well.terms = int(energy.size()) - 1, well.shift = T(shift);
-  for (size_t k = 0; k < energy.size(); k++) well.energy[k] = T(energy[k]);
-  for (size_t k = 1; k < energy.size(); k++) well.slope[k - 1] = T(k * energy[k]);
+template <class T, class Well>
+void sweep_planes(const Planes<T>& work, const Well& well, double shift, py::object sums, bool look, bool along_y, int threads) {
   double* out = nullptr;
   if (!sums.is_none()) {
     py::array a = py::reinterpret_borrow<py::array>(sums);
@@ -182,18 +159,15 @@ void sweep_planes(const Planes<T>& work, const std::vector<double>& energy, doub
   if (along_y) fft::plan<T>(work.ny);
   fft::plan<T>(work.nz), fft::plan<T>(work.nz, true);
   py::gil_scoped_release release;
-  Sweep<T, D>{work, well, out, look, along_y}.run(threads);
+  Sweep<T, Well>{work, well, T(shift), out, look, along_y}.run(threads);
 }
 
-void planes(py::array array, int n1, int n2, std::vector<double> energy, double shift, py::object sums, bool look, bool along_y,
-            int threads) {
-  require(energy.size() >= 2 && energy.size() <= MOST + 1, "a well has 2 to 13 coefficients");
+void planes(py::array array, int n1, int n2, wells::Terms terms, double shift, py::object sums, bool look, bool along_y, int threads) {
   require(!look || !sums.is_none(), "looking needs an array for the sums");
   by_dtype(array, [&](auto t) {
     using T = decltype(t);
     const Planes<T> work(array, n1, n2, along_y);
-    energy.size() == 5 ? sweep_planes<T, 4>(work, energy, shift, sums, look, along_y, threads)
-                       : sweep_planes<T, 0>(work, energy, shift, sums, look, along_y, threads);
+    wells::with_well<T>(terms, [&](const auto& well) { sweep_planes<T>(work, well, shift, sums, look, along_y, threads); });
   });
 }
 
@@ -442,10 +416,10 @@ void powers(py::array array, py::array kx, py::array ky, py::array kz, py::array
 PYBIND11_MODULE(_cahn_hilliard, module) {
   module.doc() = "The two sweeps of a semi-implicit spectral Cahn–Hilliard step.";
   using namespace py::literals;
-  module.def("planes", &planes, "work"_a, "n1"_a, "n2"_a, "energy"_a, "shift"_a, "sums"_a = py::none(), "look"_a = false,
+  module.def("planes", &planes, "work"_a, "n1"_a, "n2"_a, "well"_a, "shift"_a, "sums"_a = py::none(), "look"_a = false,
              "along_y"_a = true, "threads"_a = 1,
-             "Rows of φ - <φ>, transformed along x only, -> those of g'(φ). energy: coefficients of g in u = φ - centre, the lowest\n"
-             "first; shift: <φ> - centre. sums (groups of lines, 3): sum of g, lowest and highest φ - <φ>. look: only the sums.\n"
+             "Rows of φ - <φ>, transformed along x only, -> those of g'(φ). well: its kind and numbers, of u = φ - centre\n"
+             "(wells.hpp); shift: <φ> - centre. sums (groups of lines, 3): sum of g, lowest and highest φ - <φ>. look: only the sums.\n"
              "along_y: False where the rows are not to be transformed along y.");
   module.def("columns", &columns, "slabs"_a, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "rate"_a, "points"_a, "stiffness"_a,
              "elasticity"_a = py::none(), "extra"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,

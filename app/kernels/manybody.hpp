@@ -43,40 +43,6 @@ template <class T> using aligned_vector = std::vector<T, Aligned<T>>;
 
 // ---- functions of vectors -------------------------------------------------------------------------------------------
 
-// Natural logarithm of a positive normal number, 1 ulp: x = 2^k m with m in [1/sqrt 2, sqrt 2), log m = 2 artanh s with
-// s = (m - 1)/(m + 1), whose series in s^2 is Chebyshev-economised.
-template <class T> inline vec<T> log(vec<T> x) {
-  constexpr bool wide = sizeof(T) == 8;
-  using I = int_of<T>;
-  constexpr int mantissa = wide ? 52 : 23;
-  constexpr I bias = wide ? 1023 : 127;
-  const T root_half = T(0.70710678118654752440);
-  I one_bits;
-  const T one = 1;
-  std::memcpy(&one_bits, &one, sizeof one);
-  I half_bits;
-  std::memcpy(&half_bits, &root_half, sizeof one);
-  const ivec<T> bits = (ivec<T>)x + (one_bits - half_bits);  // carries into the exponent where m >= 1/sqrt 2
-  const ivec<T> k = (bits >> mantissa) - bias;
-  const ivec<T> m_bits = (bits & ((I(1) << mantissa) - 1)) + half_bits;
-  const vec<T> m = (vec<T>)m_bits, f = m - T(1), s = f / (m + T(1)), z = s * s;
-  const vec<T> e = to_real(k);
-  vec<T> p;
-  if constexpr (wide) {
-    const double c[] = {6.66666666666666971e-1, 3.99999999998988905e-1, 2.85714286262538376e-1, 2.22222110893794962e-1,
-                        1.81828924325368712e-1, 1.53316117220550079e-1, 1.4617807153417325e-1};
-    p = polynomial(z, c);
-  } else {
-    const float c[] = {6.66666850954290687e-1f, 3.9988757716604847e-1f, 2.95809859299744226e-1f};
-    p = polynomial(z, c);
-  }
-  // 2 s = f - s f, so that the largest term is exact
-  const vec<T> small = s * (z * p - f);
-  const T ln2_hi = wide ? T(6.93147180369123816490e-01) : T(0.693359375);
-  const T ln2_lo = wide ? T(1.90821492927058770002e-10) : T(-2.12194440e-4);
-  return e * ln2_hi + (f + (small + e * ln2_lo));
-}
-
 // sin and cos of pi x / 2 for |x| <= 1; exactly -1, 0, 1 at the ends. Relative error 1 ulp (double), 1e-7 (float).
 template <class T> inline void sincos_quarter(vec<T> x, vec<T>& sine, vec<T>& cosine) {
   const vec<T> y = x * x;

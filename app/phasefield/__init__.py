@@ -15,7 +15,7 @@ from ostwald.app.phasefield.initial import (
     UniformNoise,
     Within,
 )
-from ostwald.app.phasefield.wells import Well, double_well, quartic_well
+from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
     "CahnHilliard",
@@ -29,6 +29,7 @@ __all__ = [
     "Morphology",
     "PFHub",
     "Perlin",
+    "RegularSolution",
     "Spheres",
     "StructureFactor",
     "UniformNoise",

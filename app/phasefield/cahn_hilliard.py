@@ -61,7 +61,7 @@ class CahnHilliard:
         self.volume = float(np.prod(shape) * np.prod(self.spacing))
         self.time, self.steps, self.mean = 0.0, 0, 0.0
         self._moduli = elasticity.kernel() if elasticity is not None else None
-        self._energy = list(well.coefficients)
+        self._energy = well.kernel()
         self.spectrum, self.extra = self.fourier.spectrum(), None
         self._wave_numbers()
 

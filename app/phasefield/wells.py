@@ -1,7 +1,12 @@
-"""Bulk free-energy densities g(φ)."""
+"""Bulk free-energy densities g(φ).
+
+A well has `centre`, a value of φ in its middle; energy(φ, derivative); minima() and spinodal(), ascending; and kernel(), its kind and
+numbers as the kernels take them (wells.hpp), for u = φ - centre.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +48,9 @@ class Well:
         roots = np.polynomial.Polynomial(self.coefficients).deriv(2).roots()
         return sorted(float(r.real) + self.centre for r in roots if abs(r.imag) < 1e-12 * (1 + abs(r.real)))
 
+    def kernel(self) -> tuple[str, list[float]]:
+        return "polynomial", list(self.coefficients)
+
 
 def quartic_well(height: float, low: float, high: float) -> Well:
     """g = height (φ - low)² (high - φ)²; PFHub's benchmark 1 has height 5, low 0.3, high 0.7."""
@@ -57,3 +65,74 @@ def double_well(epsilon: float) -> Well:
     if not epsilon > 0:
         raise ValueError(f"the width ε of an interface must be positive, not {epsilon}")
     return quartic_well(18 / epsilon, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RegularSolution:
+    """g = Ω φ(1-φ) + kT [φ ln φ + (1-φ) ln(1-φ)]: the composition φ of a solid solution of interaction Ω at the temperature kT.
+
+    It decomposes below kT = Ω/2, within the spinodal φ(1-φ) = kT/2Ω, into phases whose g' = Ω(1-2φ) + kT ln(φ/(1-φ)) is 0.
+
+    cut: δ. Where φ, or 1-φ, is below δ, its x ln x is replaced by the parabola that goes on with the same value, slope and
+    curvature: g is defined for every φ, twice differentiable, and g'' is nowhere above kT (1/δ + 1) - 2Ω, which bounds the
+    time step. δ must lie below kT/2Ω, or g would have no lower bound, and should lie below the minima.
+    """
+
+    omega: float
+    temperature: float
+    cut: float = 1e-3
+
+    centre = 0.5
+
+    def __post_init__(self):
+        for name in ("omega", "temperature", "cut"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not np.isfinite([self.omega, self.temperature]).all() or not self.temperature > 0:
+            raise ValueError(
+                f"a regular solution has a finite Ω and a kT above 0, not {self.omega:g}, {self.temperature:g}"
+            )
+        most = 0.5 if self.omega <= self.temperature else 0.5 * self.temperature / self.omega
+        if not 0 < self.cut < most:
+            raise ValueError(f"the cut of a regular solution must lie between 0 and {most:.6g}, not {self.cut:g}")
+
+    @property
+    def decomposes(self) -> bool:
+        return self.omega > 2 * self.temperature
+
+    def energy(self, phi, derivative: int = 0):
+        """g, g' or g'' (derivative 0, 1, 2) at φ."""
+        if derivative not in (0, 1, 2):
+            raise ValueError(f"a regular solution has no continuous derivative {derivative}")
+        phi = np.asarray(phi, float)
+        omega, sign = [(phi * (1 - phi), 1), (1 - 2 * phi, -1), (-2.0, 1)][derivative]
+        both = self._entropy(phi, derivative) + sign * self._entropy(1 - phi, derivative)
+        return self.omega * omega + self.temperature * both
+
+    def _entropy(self, x, derivative):
+        """h, h' or h'': x ln x from the cut on, a parabola below."""
+        inside, beyond = np.maximum(x, self.cut), np.minimum(x - self.cut, 0.0)
+        if derivative == 0:
+            return x * np.log(inside) + beyond * (1 + 0.5 * beyond / self.cut)
+        return np.log(inside) + 1 + beyond / self.cut if derivative == 1 else 1 / inside
+
+    def minima(self) -> list[float]:
+        """The compositions of the phases, or the middle where there is one phase."""
+        if not self.decomposes:
+            return [self.centre]
+        low, high = self.cut, self.spinodal()[0]  # g' rises up to the spinodal
+        while self.energy(low, 1) > 0:
+            low -= 1.0
+        while (middle := 0.5 * (low + high)) not in (low, high):
+            low, high = (middle, high) if self.energy(middle, 1) < 0 else (low, middle)
+        return [middle, 1 - middle]
+
+    def spinodal(self) -> list[float]:
+        """Where g'' changes its sign, ascending."""
+        if not self.decomposes:
+            return []
+        ratio = 2 * self.temperature / self.omega
+        low = 0.5 * ratio / (1 + math.sqrt(1 - ratio))  # ½ (1 - √(1 - ratio)), without a difference of equal numbers
+        return [low, 1 - low]
+
+    def kernel(self) -> tuple[str, list[float]]:
+        return "logarithmic", [self.omega, self.temperature, self.cut]

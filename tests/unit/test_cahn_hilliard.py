@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ostwald.app.phasefield import CahnHilliard, Elasticity, Well, cubic, double_well, quartic_well
+from ostwald.app.phasefield import CahnHilliard, Elasticity, RegularSolution, Well, cubic, double_well, quartic_well
 
 EPSILON = 3.0
 
@@ -34,6 +34,8 @@ def numpy_step(phi, dt, well, epsilon, mobility, spacing, elasticity=None, extra
 WELLS = {
     "double": double_well(EPSILON),
     "pfhub": quartic_well(5.0, 0.3, 0.7),
+    "regular": RegularSolution(2.9, 1.1),
+    "cut": RegularSolution(3.0, 1.0, cut=0.15),  # the noise lies beyond the cuts, too
     "sixth": Well(0.4, (0.1, 0.02, -1.5, 0.3, 4.0, -0.7, 2.0)),
 }
 
