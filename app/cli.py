@@ -29,6 +29,37 @@ def above_zero(text: str) -> float:
     raise argparse.ArgumentTypeError(f"takes a number above 0, not {text!r}")
 
 
+def _add_bench(commands):
+    bench = commands.add_parser("bench", help="measure the speed of this machine and build")
+    kinds = bench.add_subparsers(dest="what", metavar="KIND", required=True)
+    kind = {
+        "md": kinds.add_parser("md", help="molecular dynamics with classical potentials"),
+        "hdnnp": kinds.add_parser("hdnnp", help="molecular dynamics with neural-network potentials"),
+        "analysis": kinds.add_parser("analysis", help="structure analyses, beside OVITO and freud"),
+        "phasefield": kinds.add_parser("phasefield", help="the Cahn–Hilliard step, beside FFTW, scipy, mpi4py-fft"),
+    }
+    for one in kind.values():
+        one.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
+        one.add_argument(
+            "--repeat", type=positive, default=3, help="repeats; minimum and median are reported (default 3)"
+        )
+        one.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    for name in ("md", "hdnnp", "analysis"):
+        kind[name].add_argument("--atoms", type=positive, default=32000, help="about this many atoms (default 32000)")
+    for name in ("md", "hdnnp"):
+        kind[name].add_argument("--steps", type=positive, default=100, help="timed steps of one repeat (default 100)")
+        kind[name].add_argument("--precision", choices=["double", "mixed"], action="append", help="default: both")
+        kind[name].add_argument(
+            "--potential", action="append", default=[], help="potential file to time too (repeatable)"
+        )
+    field = kind["phasefield"]
+    field.add_argument(
+        "--grid", type=positive, action="append", help="points of an edge (repeatable; default 64 128 256)"
+    )
+    field.add_argument("--threads", type=positive, action="append", help="of a rank (repeatable; default as for a run)")
+    field.add_argument("--precision", choices=["double", "single"], action="append", help="default: both")
+
+
 def parser() -> argparse.ArgumentParser:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -79,17 +110,7 @@ def parser() -> argparse.ArgumentParser:
         "--index=-1, --index=-2: (default: all frames)",
     )
 
-    bench = commands.add_parser("bench", help="measure the speed of this machine and build")
-    bench.add_argument("what", choices=["md", "hdnnp", "analysis"], help="what to measure")
-    bench.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
-    bench.add_argument("--atoms", type=positive, default=32000, help="about this many atoms (default 32000)")
-    bench.add_argument("--steps", type=positive, default=100, help="timed steps of one repeat (default 100)")
-    bench.add_argument(
-        "--repeat", type=positive, default=3, help="repeats; minimum and median are reported (default 3)"
-    )
-    bench.add_argument("--precision", choices=["double", "mixed"], action="append", help="default: both")
-    bench.add_argument("--potential", action="append", default=[], help="potential file to time too (repeatable)")
-    bench.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    _add_bench(commands)
 
     nucleation = commands.add_parser(
         "nucleation",

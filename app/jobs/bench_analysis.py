@@ -13,12 +13,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ostwald.app.analysis import structure
 from ostwald.app.atoms import build
+from ostwald.app.jobs.bench import choose, require_folder, write_figures
 from ostwald.app.jobs.bench_md import cells_for
 from ostwald.app.potentials.base import Neighbourhoods
 from ostwald.app.potentials.images import Images
@@ -178,16 +178,12 @@ def bench(world, given) -> int:
     if world.size > 1:
         raise CollectiveError("bench analysis measures one core: run it on one rank")
     names = [case.name for case in CASES]
-    unknown = [name for name in given.case or [] if name not in (*names, "list")]
-    if unknown:
-        raise CollectiveError(f"no case '{unknown[0]}'; known: {', '.join(names)}")
     if given.case == ["list"]:
         world.log("\n".join(names))
         return 0
-    folder = Path(given.json or ".").parent
-    if given.json and not folder.is_dir():
-        raise CollectiveError(f"--json {given.json}: there is no folder {folder}")
-    cases = [case for case in CASES if not given.case or case.name in given.case]
+    chosen = choose(names, given.case)
+    require_folder(given.json)
+    cases = [case for case in CASES if case.name in chosen]
     nb, positions, matrix = crystal(world, given.atoms)
     n = nb.nlocal
     peers, versions = {}, {}
@@ -220,8 +216,5 @@ def bench(world, given) -> int:
             line += f"{case.peer:<16}{case.quoted:>8.2f}{'quoted':>9}{row['ratio']:>7.1f}"
         results.append(row)
         world.log(line.rstrip())
-    if given.json:
-        from ostwald.app.commands import write_json
-
-        write_json(given.json, dict(kind="analysis", noise=NOISE, repeats=given.repeat, results=results))
+    write_figures(world, given.json, "analysis", noise=NOISE, repeats=given.repeat, results=results)
     return 0

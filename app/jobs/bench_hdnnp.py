@@ -21,6 +21,7 @@ from ostwald.app import dynamics, potentials
 from ostwald.app.atoms.atoms import Atoms
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
+from ostwald.app.jobs.bench import choose, require_folder, write_figures
 from ostwald.app.jobs.bench_md import measure
 from ostwald.app.jobs.timing import resident_bytes
 from ostwald.app.potentials.hdnnp import HDNNP
@@ -206,12 +207,9 @@ def bench(world, given) -> int:
     if given.case == ["list"]:
         world.log("\n".join(names))
         return 0
-    for name in given.case or []:
-        if name not in names:
-            raise CollectiveError(f"no case '{name}'; known: {', '.join(names)}")
-    cases = [case for case in cases if not given.case or case.name in given.case]
-    if given.json and not Path(given.json).parent.is_dir():
-        raise CollectiveError(f"--json {given.json}: there is no folder {Path(given.json).parent}")
+    chosen = choose(names, given.case)
+    cases = [case for case in cases if case.name in chosen]
+    require_folder(given.json)
     runs: dict = {(case, p): [] for case in cases for p in (given.precision or ["double", "mixed"])}
     facts: dict = {}
     for _ in range(given.repeat):
@@ -249,8 +247,5 @@ def bench(world, given) -> int:
             f"{row['us_core_min']:>19.2f}{row['us_core_median']:>8.2f}{row['us_cpu_min']:>8.2f}{row['us_force']:>8.2f}   "
             f"{PEERS.get(case.structure, '')}"
         )
-    if given.json and world.root:
-        from ostwald.app.commands import write_json
-
-        write_json(given.json, dict(kind="hdnnp", results=results))
+    write_figures(world, given.json, "hdnnp", results=results)
     return 0

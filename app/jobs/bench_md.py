@@ -17,6 +17,7 @@ from ostwald.app.atoms.build import build_lattice, unit_cell
 from ostwald.app.atoms.cell import Cell
 from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, MVV2E
+from ostwald.app.jobs.bench import choose, require_folder, write_figures
 from ostwald.app.jobs.timing import SECTIONS, resident_bytes
 from ostwald.parallel import CollectiveError
 
@@ -118,18 +119,12 @@ def measure(world, system, case, steps, warm) -> dict:
 def bench(world, given) -> int:
     """The command; prints a table on rank 0."""
     cases = list(CASES) + [case_of_file(p) for p in given.potential]
-    names = [c.name for c in cases]
-    if given.case:
-        if given.case == ["list"]:
-            world.log("\n".join(f"{c.name:<16}{c.potential}" for c in cases))
-            return 0
-        unknown = [n for n in given.case if n not in names]
-        if unknown:
-            raise CollectiveError(f"no case '{unknown[0]}'; known: {', '.join(names)}")
-        cases = [c for c in cases if c.name in given.case]
-    folder = Path(given.json or ".").parent
-    if given.json and not folder.is_dir():
-        raise CollectiveError(f"--json {given.json}: there is no folder {folder}")
+    if given.case == ["list"]:
+        world.log("\n".join(f"{c.name:<16}{c.potential}" for c in cases))
+        return 0
+    chosen = choose([c.name for c in cases], given.case)
+    cases = [c for c in cases if c.name in chosen]
+    require_folder(given.json)
     contestants = [(c, p) for c in cases for p in (given.precision or ["double", "mixed"])]
     runs: dict = {key: [] for key in contestants}
     sizes: dict = {}
@@ -183,8 +178,5 @@ def bench(world, given) -> int:
             f"{r['neighbours_per_atom']:>7.1f}{r['ghosts_per_atom']:>8.2f}{r['builds']:>7}  "
             f"{s['force']:5.3f} {s['neighbour']:5.3f} {s['halo']:5.3f} {s['integrate']:5.3f}"
         )
-    if given.json and world.root:
-        from ostwald.app.commands import write_json
-
-        write_json(given.json, dict(kind="md", results=results))
+    write_figures(world, given.json, "md", results=results)
     return 0

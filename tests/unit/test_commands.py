@@ -52,6 +52,27 @@ def test_bench_of_analysis(tmp_path, capsys):
     assert "no case 'cnaa'" in capsys.readouterr().err
 
 
+def test_bench_of_the_phase_field(tmp_path, capsys):
+    target = tmp_path / "phasefield.json"
+    options = ["--grid=16", "--grid=20", "--precision=double", "--threads=1", "--repeat=2", f"--json={target}"]
+    assert main(["bench", "phasefield", *options]) == 0
+    table = capsys.readouterr().out
+    rows = json.loads(target.read_text())["results"]
+    assert [row["grid"] for row in rows] == [16, 20]
+    for row in rows:
+        assert row["floor_bytes_ms"] > 0 and row["floor_flops_ms"] > 0
+        assert 0 < row["contestants"]["step"]["wall_ms"] <= row["contestants"]["step"]["wall_median_ms"]
+        for name in ("FFTW", "scipy", "pyfftw+numba", "mpi4py-fft"):  # what is not installed is named
+            assert name in row["contestants"] or f"{name}: left out" in table
+        if "pyfftw+numba" in row["contestants"]:  # the same physics
+            assert row["contestants"]["pyfftw+numba"]["difference"] < 1e-14
+    with pytest.raises(SystemExit):
+        main(["bench", "phasefield", "--atoms=100"])
+    assert "unrecognized arguments: --atoms=100" in capsys.readouterr().err
+    assert main(["bench", "phasefield", "--case=fftw"]) == 1
+    assert "no case 'fftw'" in capsys.readouterr().err
+
+
 def test_info_of_a_run_file(tmp_path):
     path = tmp_path / "melt.toml"
     path.write_text(
