@@ -276,6 +276,7 @@ class Fourier(Parts):
 
     def restore(self, spectrum) -> None:
         """Fills the planes with the rows of a spectrum, transformed back along axis 0."""
+        self._settle()  # others may still be reading theirs
         _fft.backward_columns(spectrum, self.slabs, self.world.threads)
         self._to_planes()
 

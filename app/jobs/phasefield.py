@@ -294,6 +294,12 @@ def make_well(model) -> Well | RegularSolution:
     return Well(model["centre"], tuple(model["coefficients"]))
 
 
+def tensor(numbers) -> list:
+    """(3, 3) of xx, yy, zz, yz, xz, xy."""
+    xx, yy, zz, yz, xz, xy = numbers
+    return [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
+
+
 def make_elasticity(table, dimensions) -> Elasticity | None:
     if table["misfit"] is None and table["eigenstrain"] is None:
         return None
@@ -301,11 +307,9 @@ def make_elasticity(table, dimensions) -> Elasticity | None:
         constants = np.reshape(table["constants"], (6, 6))
     else:
         constants = cubic(table["c11"], table["c12"], table["c44"])
-    strain = table["misfit"]
-    if strain is None:
-        xx, yy, zz, yz, xz, xy = table["eigenstrain"]
-        strain = [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
-    return Elasticity(constants, strain, dimensions)
+    strain = table["misfit"] if table["eigenstrain"] is None else tensor(table["eigenstrain"])
+    loads = {key: tensor(table[key]) for key in ("mean_strain", "mean_stress") if table[key] is not None}
+    return Elasticity(constants, strain, dimensions, **loads)
 
 
 def precision(values) -> np.dtype:

@@ -102,6 +102,8 @@ def _check_elasticity(v, error):
         raise error("constants", f"takes the 36 numbers of the matrix, row by row, got {len(v['constants'])}")
     if (v["misfit"] is None) == (v["eigenstrain"] is None):
         raise error("", "give either misfit or eigenstrain")
+    if v["mean_strain"] is not None and v["mean_stress"] is not None:
+        raise error("", "give either mean_strain or mean_stress")
 
 
 ELASTICITY = Table(
@@ -113,6 +115,8 @@ ELASTICITY = Table(
         "constants": Key("float*", None, doc="C (6, 6) row by row, in the order xx yy zz yz xz xy"),
         "misfit": Key("float", None, doc="η: the stress-free strain is η (φ - <φ>) along all axes"),
         "eigenstrain": Key("float*6", None, doc="per unit of φ: xx, yy, zz, yz, xz, xy"),
+        "mean_stress": Key("float*6", None, doc="applied: xx, yy, zz, yz, xz, xy; without it and mean_strain: none"),
+        "mean_strain": Key("float*6", None, doc="that the box is held at, from the stress-free lattice of the mean φ"),
     },
     doc="Coherent elasticity with homogeneous constants; without this table there is none.",
     check=_check_elasticity,

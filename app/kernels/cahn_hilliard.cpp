@@ -8,10 +8,9 @@
 // transform along x delivers it. Wave numbers come from tables of one dimension; nothing of the size of the grid is tabulated.
 //
 // The spectrum is that of φ - <φ>: its row k = 0 is exactly zero and stays so; <φ> enters g' as a number in double precision.
-#include <array>
 #include <limits>
-#include <tuple>
 
+#include "elastic.hpp"
 #include "sweeps.hpp"
 #include "wells.hpp"
 
@@ -173,38 +172,6 @@ void planes(py::array array, int n1, int n2, wells::Terms terms, double shift, p
 
 // ---- the sweep over columns ----------------------------------------------------------------------------------------------
 
-// Elastic energy of homogeneous moduli in k-space: Y(q) = e0 - s·A⁻¹ s, with A_ik = C_ijkl q_j q_l and s_i = σ*_ij q_j, σ* = C ε*.
-// For a column, A and s are polynomials in q_x with coefficients in the lanes.
-template <class T> struct Elasticity {
-  T e0;
-  T stress[3][3];  // σ*
-  T tensor[6][6];  // A_(ik) = Σ tensor[ik][jl] q_j q_l over jl = xx yy zz yz xz xy
-
-  struct Column {
-    vec<T> a0[6], a1[6], s0[3];
-    OSTWALD_INLINE void set(const Elasticity& e, T ky, vec<T> kz) {
-      for (int i = 0; i < 6; i++) {
-        const T* t = e.tensor[i];
-        a0[i] = t[1] * ky * ky + t[2] * kz * kz + t[3] * ky * kz;
-        a1[i] = t[4] * kz + splat(t[5] * ky);
-      }
-      for (int i = 0; i < 3; i++) s0[i] = e.stress[i][1] * ky + e.stress[i][2] * kz;
-    }
-  };
-
-  // Y = e0 - n/d
-  OSTWALD_INLINE void at(const Column& c, T kx, vec<T>& n, vec<T>& d) const {
-    vec<T> a[6], s[3];
-    for (int i = 0; i < 6; i++) a[i] = c.a0[i] + kx * (c.a1[i] + kx * tensor[i][0]);
-    for (int i = 0; i < 3; i++) s[i] = c.s0[i] + kx * stress[i][0];
-    const vec<T> &xx = a[0], &yy = a[1], &zz = a[2], &yz = a[3], &xz = a[4], &xy = a[5];
-    const vec<T> bxx = yy * zz - yz * yz, bxy = xz * yz - xy * zz, bxz = xy * yz - xz * yy;
-    const vec<T> byy = xx * zz - xz * xz, byz = xy * xz - xx * yz, bzz = xx * yy - xy * xy;
-    d = maximum(xx * bxx + xy * bxy + xz * bxz, splat(std::numeric_limits<T>::min()));  // 0 only at q = 0, where n is 0
-    n = s[0] * (s[0] * bxx + T(2) * (s[1] * bxy + s[2] * bxz)) + s[1] * (s[1] * byy + T(2) * s[2] * byz) + s[2] * s[2] * bzz;
-  }
-};
-
 // φ^ ← (φ^ - dt M q² (g^ + extra)) / (1 + dt M q² (ε q² + η² Y(q)))
 template <class T, bool elastic, bool measure, bool more> struct Update {
   T* spectrum;      // moves on
@@ -359,15 +326,7 @@ template <class T> struct Waves {
     };
     require(kx.shape(0) == n && ky.shape(0) == columns && rows(kz) && rows(w),
             "kx must be (n0,), ky (columns,), kz and weights C-contiguous (columns, W)");
-    if (!elasticity.is_none()) {
-      using Matrices = std::tuple<double, std::array<std::array<double, 3>, 3>, std::array<std::array<double, 6>, 6>>;
-      const auto [e0, stress, tensor] = elasticity.cast<Matrices>();
-      moduli.e0 = T(e0);
-      for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) moduli.stress[i][j] = T(stress[i][j]);
-      for (int i = 0; i < 6; i++)
-        for (int j = 0; j < 6; j++) moduli.tensor[i][j] = T(tensor[i][j]);
-    }
+    if (!elasticity.is_none()) moduli = elasticity_of<T>(elasticity);
     if (!sums.is_none()) {
       py::array s = py::reinterpret_borrow<py::array>(sums);
       out = elements<double>(s, "sums", 2, true);

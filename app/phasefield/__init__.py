@@ -15,12 +15,14 @@ from ostwald.app.phasefield.initial import (
     UniformNoise,
     Within,
 )
+from ostwald.app.phasefield.stress import ElasticFields
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
     "CahnHilliard",
     "Constant",
     "Diverged",
+    "ElasticFields",
     "Elasticity",
     "GaussianNoise",
     "Given",

@@ -208,6 +208,7 @@ class CahnHilliard:
         bulk *= self.volume / self.points
         gradient *= 0.5 * self.epsilon * self.volume
         elastic *= 0.5 * self.volume if self._moduli is not None else 0.0
+        elastic += self.volume * self.elasticity.applied_energy if self.elasticity is not None else 0.0
         energy = bulk + gradient + elastic
         if not np.isfinite([energy, low, high]).all():
             raise Diverged(f"the field is no longer finite at step {self.steps}, time {self.time:g}")

@@ -4,7 +4,9 @@ A stress-free strain ε* (φ - <φ>) in a periodic crystal of elastic constants 
 
     E = V/2 Σ_q Y(n) |φ^(q)|²,   Y(n) = ε*:C:ε* - n·σ* A⁻¹(n) σ*·n,   A_ik = C_ijkl n_j n_l,   σ* = C:ε*,   n = q/|q|,
 
-for no mean stress relaxed away (the mean strain is that of the mean composition). The chemical potential gains Y φ^.
+for no mean stress. The chemical potential gains Y φ^. Strains are measured from the stress-free lattice of the mean composition. A mean
+strain E, or a mean stress Σ = C:E, that is applied to such a crystal adds to all fields a constant, and to the energy V/2 E:C:E, or with the
+work of the stress -V/2 E:C:E; it does not act on φ.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ class Elasticity:
     """constants: C (6, 6) in Voigt's order xx yy zz yz xz xy, symmetric and positive definite (energy per volume).
     eigenstrain: ε* per unit of φ, a number (dilatation η: ε*_ij = η δ_ij) or (3, 3).
     dimensions: 2 takes tensors of two dimensions (i, j in x, z of the grid's axes 0 and 1, given as x and y): no third direction.
+    mean_strain, mean_stress: at most one of them, symmetric (3, 3); by default no stress.
 
-    energy0: ε*:C:ε*; stress: σ* (3, 3).
+    energy0: ε*:C:ε*; stress: σ* (3, 3). voigt: C (6, 6), eigenstrain: ε* (6,) with shears 2 ε_ij, along the axes of the
+    sweeps, of which two dimensions leave out the second.
+    applied_strain, applied_stress: E, with shears 2 ε_ij, and Σ, (6,) along the same axes; applied_energy: what they add per volume.
     """
 
-    def __init__(self, constants, eigenstrain, dimensions: int = 3):
+    def __init__(self, constants, eigenstrain, dimensions: int = 3, mean_strain=None, mean_stress=None):
         c = np.array(constants, float)
         if c.shape != (6, 6) or not np.isfinite(c).all() or not np.allclose(c, c.T, rtol=1e-10):
             raise ValueError("elastic constants must be a finite symmetric (6, 6) matrix")
@@ -57,6 +62,42 @@ class Elasticity:
         self.stress = np.einsum("ijkl,kl->ij", full, strain)
         self.energy0 = float(np.sum(self.stress * strain))
         self._dummy = float(c[0, 0]) if dimensions == 2 else 0.0
+        self.scale = float(np.sqrt(np.abs(full).max()))
+        self.eigenstrain = np.array([strain[ij] * (1 if ij[0] == ij[1] else 2) for ij in VOIGT])
+        self.voigt = np.array([[full[ij + kl] for kl in VOIGT] for ij in VOIGT])
+        self._apply(mean_strain, mean_stress)
+
+    def _apply(self, mean_strain, mean_stress):
+        if mean_strain is not None and mean_stress is not None:
+            raise ValueError("give either a mean strain or a mean stress")
+        here = np.ix_(self.axes, self.axes)
+        self.applied_strain, self.applied_stress = np.zeros(6), np.zeros(6)
+        if mean_strain is not None:
+            self.applied_strain[self.axes] = self._vector(mean_strain, "a mean strain", 2.0)
+            self.applied_stress[:] = self.voigt @ self.applied_strain
+        elif mean_stress is not None:
+            self.applied_stress[self.axes] = self._vector(mean_stress, "a mean stress", 1.0)
+            self.applied_strain[self.axes] = np.linalg.solve(self.voigt[here], self.applied_stress[self.axes])
+        energy = 0.5 * float(self.applied_strain @ self.applied_stress)
+        self.applied_energy = energy if mean_stress is None else -energy
+
+    @property
+    def axes(self) -> list[int]:
+        """Components of tensors that there are, along the axes of the sweeps, in the order of `components`."""
+        return [0, 2, 4] if self.dimensions == 2 else list(range(6))
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components of a tensor, along the axes of the grid."""
+        return ("xx", "yy", "xy") if self.dimensions == 2 else ("xx", "yy", "zz", "yz", "xz", "xy")
+
+    def _vector(self, tensor, name, shear):
+        """A symmetric (3, 3) tensor as its components, shears times `shear`."""
+        t = np.array(tensor, float)
+        if t.shape != (3, 3) or not np.isfinite(t).all() or not np.allclose(t, t.T):
+            raise ValueError(f"{name} is a finite symmetric (3, 3) matrix")
+        places = [VOIGT["xx yy zz yz xz xy".split().index(c)] for c in self.components]
+        return [t[i, j] * (1.0 if i == j else shear) for i, j in places]
 
     def tensor(self) -> np.ndarray:
         """(6, 6): A in Voigt's order = tensor @ (xx, yy, zz, yz, xz, xy products of n)."""
@@ -68,9 +109,9 @@ class Elasticity:
         return out
 
     def kernel(self) -> tuple:
-        """(ε*:C:ε*, σ*, tensor) for _cahn_hilliard.columns; A and σ* scaled alike, so that no power of C overflows."""
-        scale = np.abs(self._full).max()
-        return self.energy0, (self.stress / np.sqrt(scale)).tolist(), (self.tensor() / scale).tolist()
+        """(ε*:C:ε*, σ*, tensor) for _cahn_hilliard.columns; A and σ* scaled alike, so that no power of C overflows:
+        by `scale` and its square."""
+        return self.energy0, (self.stress / self.scale).tolist(), (self.tensor() / self.scale**2).tolist()
 
     def factor(self, *n) -> np.ndarray:
         """Y(n) of directions (any length but zero), one array per axis."""

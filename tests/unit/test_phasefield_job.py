@@ -46,6 +46,12 @@ MISTAKES = [
     ("timestep = 0.02", "timestep = 0.0", "[stage 1] timestep: must be above 0"),
     ("timestep = 0.02", "timestep = nan", "[stage 1] timestep: must be finite"),
     ("misfit = 0.01", "misfit = 0.01\neigenstrain = [1, 1, 1, 0, 0, 0]", "either misfit or eigenstrain"),
+    (
+        "misfit = 0.01",
+        "misfit = 0.01\nmean_stress = [1, 0, 0, 0, 0, 0]\nmean_strain = [0, 0, 0, 0, 0, 0]",
+        "either mean_strain or",
+    ),
+    ("misfit = 0.01", "misfit = 0.01\nmean_stress = [1, 0, 0]", "[elasticity] mean_stress"),
     ("c44 = 100.0", "c44 = 100.0\nconstants = [1.0]", "either c11, c12 and c44, or constants"),
     ("c12 = 150.0", "c12 = 300.0", "[elasticity]: elastic constants must be positive definite"),
     ("epsilon = 3.0", "epsilon = -3.0", "[model] epsilon: must be above 0"),
