@@ -13,6 +13,7 @@ from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
 from ostwald.app.phasefield import (
+    AllenCahn,
     CahnHilliard,
     Diverged,
     Elasticity,
@@ -189,7 +190,7 @@ class PhaseField:
             )
 
     def _watch_energy(self, step, energy):
-        """Cahn–Hilliard never raises the free energy; a step that is too long does."""
+        """Neither equation ever raises the free energy; a step that is too long does."""
         close = 1e-10 if self.solver.dtype == np.float64 else 1e-5
         if self.energy is not None and energy - self.energy > close * abs(self.energy):
             self.rises += 1
@@ -355,8 +356,9 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         elasticity = make_elasticity(values["elasticity"], len(shape))
     except ValueError as error:
         raise RunFileError(f"{path}: [elasticity]: {error}") from None
+    equation = {"cahn-hilliard": CahnHilliard, "allen-cahn": AllenCahn}[model["equation"]]
     try:
-        return CahnHilliard(
+        return equation(
             world,
             shape,
             well,

@@ -66,6 +66,12 @@ def _check_model(v, error):
 MODEL = Table(
     "model",
     {
+        "equation": Key(
+            "str",
+            "cahn-hilliard",
+            choices=("cahn-hilliard", "allen-cahn"),
+            doc="cahn-hilliard: ∂φ/∂t = M ∇²μ, the mean is conserved; allen-cahn: ∂φ/∂t = -M μ, it is not",
+        ),
         "well": Key(
             "str",
             "double",
@@ -86,7 +92,7 @@ MODEL = Table(
             "float", None, above=0, doc="δ of a regular solution: parabolas go on beyond δ and 1-δ; default 0.001"
         ),
     },
-    doc="∂φ/∂t = M ∇²(g'(φ) - ε∇²φ + Yφ).",
+    doc="The equation of φ, with μ = g'(φ) - ε∇²φ + Yφ.",
     required=True,
     check=_check_model,
 )

@@ -172,15 +172,15 @@ void planes(py::array array, int n1, int n2, wells::Terms terms, double shift, p
 
 // ---- the sweep over columns ----------------------------------------------------------------------------------------------
 
-// φ^ ← (φ^ - dt M q² (g^ + extra)) / (1 + dt M q² (ε q² + η² Y(q)))
+// φ^ ← (φ^ - m (g^ + extra)) / (1 + m (ε q² + Y(q))), m = dt M q² where φ is conserved, dt L where it relaxes; 0 at q = 0
 template <class T, bool elastic, bool measure, bool more> struct Update {
   T* spectrum;      // moves on
   const T* extra;   // another chemical potential in k-space, where `more`; moves on
   const T* kx;      // by wave number
   T kyy;            // k_y²
   vec<T> kzz;       // k_z²
-  T rate, scale;    // dt M; dt M / points
-  T points;
+  T rate, relaxation;  // dt M, 0; or 0, dt L
+  T points, share;     // share = 1/points
   T stiffness;      // ε
   const Elasticity<T>* moduli;
   typename Elasticity<T>::Column column;
@@ -193,14 +193,14 @@ template <class T, bool elastic, bool measure, bool more> struct Update {
     for (int p = 0; p < R; p++, spectrum += row<T>) {
       const T k = kx[j + stride * p];
       const vec<T> qq = kzz + (k * k + kyy);
-      const vec<T> a = scale * qq;
+      const vec<T> m = qq > T(0) ? rate * qq + relaxation : vec<T>{}, a = share * m;
       const vec<T> cr = load(spectrum), ci = load(spectrum + lanes<T>);
       vec<T> n, d, f;
       if constexpr (elastic) {
         moduli->at(column, k, n, d);
-        f = d / (d + rate * qq * ((stiffness * qq + moduli->e0) * d - n));
+        f = d / (d + m * ((stiffness * qq + moduli->e0) * d - n));
       } else {
-        f = T(1) / (T(1) + rate * qq * (stiffness * qq));
+        f = T(1) / (T(1) + m * (stiffness * qq));
       }
       if constexpr (measure) {
         const vec<T> power = weight * (cr * cr + ci * ci);
@@ -256,7 +256,7 @@ template <class T> struct Fetch {
 
 template <class T, bool elastic, bool measure, bool more>
 void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
-                   double points, double stiffness, const Elasticity<T>* moduli, double* out, int threads) {
+                   double relaxation, double points, double stiffness, const Elasticity<T>* moduli, double* out, int threads) {
   const int n = columns.size();
   const auto &forth = fft::plan<T>(n), &back = fft::plan<T>(n, true);
   using Operation = Update<T, elastic, measure, more>;
@@ -273,7 +273,7 @@ void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const
       Fetch<T> fetch{columns.planes.data(), next * row<T>, spectrum + next * n * row<T>, some, n};
       const vec<T> k = load(kz + c * lanes<T>);
       Operation op{spectrum + c * n * row<T>, more ? extra + c * n * row<T> : nullptr, kx, ky[c] * ky[c], k * k, T(rate),
-                   T(rate / points), T(points), T(stiffness), moduli, {}, load(weight + c * lanes<T>)};
+                   T(relaxation), T(points), T(1 / points), T(stiffness), moduli, {}, load(weight + c * lanes<T>)};
       if constexpr (elastic) op.column.set(*moduli, ky[c], k);
       fft::begin(forth, column, a.data, fetch);
       fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op}, fetch);
@@ -339,7 +339,7 @@ template <class T> struct Waves {
 template <class F> void either(bool which, F&& f) { which ? f(std::true_type{}) : f(std::false_type{}); }
 
 void columns(std::vector<py::array> slabs, py::array array, py::array kx, py::array ky, py::array kz, py::array weights, double rate,
-             double points, double stiffness, py::object elasticity, py::object extra, py::object sums, int threads) {
+             double relaxation, double points, double stiffness, py::object elasticity, py::object extra, py::object sums, int threads) {
   by_dtype(array, [&](auto t) {
     using T = decltype(t);
     const Columns<T> planes(slabs);
@@ -349,7 +349,7 @@ void columns(std::vector<py::array> slabs, py::array array, py::array kx, py::ar
     either(!elasticity.is_none(), [&](auto elastic) {
       either(k.out, [&](auto measure) {
         either(other, [&](auto more) {
-          sweep_columns<T, elastic.value, measure.value, more.value>(planes, spectrum, other, k.x, k.y, k.z, k.weights, rate, points,
+          sweep_columns<T, elastic.value, measure.value, more.value>(planes, spectrum, other, k.x, k.y, k.z, k.weights, rate, relaxation, points,
                                                                      stiffness, &k.moduli, k.out, threads);
         });
       });
@@ -380,9 +380,10 @@ PYBIND11_MODULE(_cahn_hilliard, module) {
              "Rows of φ - <φ>, transformed along x only, -> those of g'(φ). well: its kind and numbers, of u = φ - centre\n"
              "(wells.hpp); shift: <φ> - centre. sums (groups of lines, 3): sum of g, lowest and highest φ - <φ>. look: only the sums.\n"
              "along_y: False where the rows are not to be transformed along y.");
-  module.def("columns", &columns, "slabs"_a, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "rate"_a, "points"_a, "stiffness"_a,
+  module.def("columns", &columns, "slabs"_a, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "rate"_a, "relaxation"_a, "points"_a, "stiffness"_a,
              "elasticity"_a = py::none(), "extra"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,
-             "Rows of g' -> the spectrum a step later, and its rows transformed back along x. rate: dt M. elasticity: (e0, σ* (3, 3),\n"
+             "Rows of g' -> the spectrum a step later, and its rows transformed back along x. rate: dt M of a conserved φ;\n"
+             "relaxation: dt L of one that is not (whose mean does not change here). elasticity: (e0, σ* (3, 3),\n"
              "tensor (6, 6)). extra: the spectrum of another chemical potential (scaled as φ^), explicit as g'. sums (columns, 2):\n"
              "Σ q² |φ^|² and Σ Y |φ^|² of the spectrum before the step.");
   module.def("powers", &powers, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "elasticity"_a, "sums"_a, "threads"_a = 1,

@@ -1,5 +1,6 @@
 """Phase fields: free energies, homogeneous elasticity, initial fields, steppers."""
 
+from ostwald.app.phasefield.allen_cahn import AllenCahn
 from ostwald.app.phasefield.cahn_hilliard import CahnHilliard, Diverged
 from ostwald.app.phasefield.diagnostics import Morphology, StructureFactor, amplitudes
 from ostwald.app.phasefield.elasticity import Elasticity, cubic
@@ -19,6 +20,7 @@ from ostwald.app.phasefield.stress import ElasticFields
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
+    "AllenCahn",
     "CahnHilliard",
     "Constant",
     "Diverged",

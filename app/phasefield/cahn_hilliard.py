@@ -33,6 +33,9 @@ class CahnHilliard:
     time, steps; mean: <φ>, a float that never changes; what is transformed is φ - <φ>, whose mode q = 0 is exactly zero.
     """
 
+    equation = "Cahn–Hilliard"
+    conserved = True
+
     def __init__(
         self,
         world,
@@ -104,10 +107,14 @@ class CahnHilliard:
         f.forward(fluctuation, self.spectrum, 1.0 / self.points)
         self.world.agree(error)
         self.mean = base + self.world.allreduce(math.fsum(total)) / self.points
-        origin = np.nonzero((f.ky == 0) & (f.kz[:, 0] == 0))[0]
+        origin = self._origin()
         self.spectrum[origin, 0, 0] = self.spectrum[origin, 0, f.lanes] = 0  # the mean has its own place
         f.restore(self.spectrum)
         self.time, self.steps = float(time), int(steps)
+
+    def _origin(self) -> np.ndarray:
+        """The column of the mean, where this rank has it: (0 or 1,)."""
+        return np.flatnonzero((self.fourier.ky == 0) & (self.fourier.kz[:, 0] == 0))
 
     def field(self) -> np.ndarray:
         """φ: this rank's brick."""
@@ -153,9 +160,9 @@ class CahnHilliard:
         """Collective. One step; returns what measure() would have told before it, at next to no cost."""
         if not dt > 0 or not np.isfinite(dt):
             raise ValueError(f"a time step must be positive, not {dt}")
-        real, waves = self._sums()
+        (real, waves), mean = self._sums(), self.mean
         self._step(dt, real, waves)
-        return self._report(real, waves)
+        return self._report(real, waves, mean)
 
     def _step(self, dt, real, waves):
         f, threads = self.fourier, self.world.threads
@@ -165,15 +172,20 @@ class CahnHilliard:
                 rows, n1, n2, self._energy, shift, real, False, along_y, threads
             )
         )
-        f.columns(lambda slabs: self._columns(slabs, dt * self.mobility, waves, threads))
+        f.columns(lambda slabs: self._columns(slabs, dt, waves, threads))
         self.time += dt
         self.steps += 1
 
-    def _columns(self, slabs, rate, waves, threads):
+    def _columns(self, slabs, dt, waves, threads):
+        rate, relaxation = self._rates(dt)
         _cahn_hilliard.columns(
-            slabs, self.spectrum, self._kx, self._ky, self._kz, self._weights, rate, self.points, self.epsilon,
+            slabs, self.spectrum, self._kx, self._ky, self._kz, self._weights, rate, relaxation, self.points, self.epsilon,
             self._moduli, self.extra, waves, threads,
         )  # fmt: skip
+
+    def _rates(self, dt) -> tuple[float, float]:
+        """What multiplies q² μ^, and what μ^ alone, in a step of dt."""
+        return dt * self.mobility, 0.0
 
     # --- what there is to know
 
@@ -191,7 +203,7 @@ class CahnHilliard:
             )
         )
         _cahn_hilliard.powers(self.spectrum, self._kx, self._ky, self._kz, self._weights, self._moduli, waves, threads)
-        return self._report(real, waves)
+        return self._report(real, waves, self.mean)
 
     def _sums(self):
         f = self.fourier
@@ -200,11 +212,11 @@ class CahnHilliard:
         groups = -(-planes // per) if ny == 1 else planes * -(-ny // per)
         return np.empty((groups, 3)), np.empty((f.columns_here, 2))
 
-    def _report(self, real, waves) -> dict[str, float]:
+    def _report(self, real, waves, mean) -> dict[str, float]:
         parts = np.array([real[:, 0].sum(), waves[:, 0].sum(), waves[:, 1].sum()])
         bulk, gradient, elastic = self.world.allreduce(parts)
         low, high = real[:, 1].min(initial=np.inf), real[:, 2].max(initial=-np.inf)
-        low, high = self.world.allreduce(np.array([low, -high]), "min") * (1, -1) + self.mean
+        low, high = self.world.allreduce(np.array([low, -high]), "min") * (1, -1) + mean
         bulk *= self.volume / self.points
         gradient *= 0.5 * self.epsilon * self.volume
         elastic *= 0.5 * self.volume if self._moduli is not None else 0.0
@@ -214,12 +226,12 @@ class CahnHilliard:
             raise Diverged(f"the field is no longer finite at step {self.steps}, time {self.time:g}")
         return dict(
             energy=float(energy), bulk=float(bulk), gradient=float(gradient), elastic=float(elastic), low=float(low),
-            high=float(high), mean=self.mean,
+            high=float(high), mean=mean,
         )  # fmt: skip
 
     def describe(self) -> str:
         """One line: grid, ranks, ε, M."""
-        return f"Cahn–Hilliard, {self.fourier.describe()}, ε {self.epsilon:g}, M {self.mobility:g}"
+        return f"{self.equation}, {self.fourier.describe()}, ε {self.epsilon:g}, M {self.mobility:g}"
 
     def close(self) -> None:
         """Collective: releases the shared memory."""
