@@ -8,9 +8,11 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
+from ostwald.app.jobs.phasefield_outputs import Outputs
 from ostwald.app.jobs.phasefield_schema import KINDS, TABLES
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
+from ostwald.app.jobs.schedule import Schedule
 from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
 from ostwald.app.phasefield import (
     AllenCahn,
@@ -18,17 +20,16 @@ from ostwald.app.phasefield import (
     Diverged,
     Elasticity,
     Given,
-    Morphology,
     RegularSolution,
-    StructureFactor,
     Well,
     cubic,
     double_well,
+    quantities,
     quartic_well,
 )
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
-from ostwald.io.fields import FieldSeries, FieldsError, open_field
+from ostwald.io.fields import FieldsError, open_field
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
 from ostwald.parallel import process_grid, spectrum_bytes
@@ -63,26 +64,12 @@ class PhaseField:
         self.started = self.series_time = time.monotonic()
         each = STOP_EVERY if solver.points < SMALL * world.size else 1
         self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"], each)
-        self.analyses, table = [], values["analysis"]
-        if table["every"]:
-            self.analyses = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
-        kept = solver.steps - 1
+        self.outputs = Outputs(world, values, directory, solver, position.get("outputs", {}) if self.resumed else None)
         if self.resumed and directory.series_file.exists():
-            self.series = TimeSeries.resume(directory.series_file, world, kept)
+            self.series = TimeSeries.resume(directory.series_file, world, solver.steps - 1)
         else:
-            names = [*COLUMNS, *(name for each in self.analyses for name in each.columns)]
-            self.series = TimeSeries.create(directory.series_file, world, columns=dict.fromkeys(names, ""))
-        self.fields = None
-        if values["fields"]["every"]:
-            if self.resumed and directory.fields_file.exists():
-                self.fields = FieldSeries.resume(directory.fields_file, solver.parts, kept)
-            else:
-                self.fields = FieldSeries.create(
-                    directory.fields_file,
-                    solver.parts,
-                    spacing=solver.spacing,
-                    precision=values["fields"]["precision"],
-                )
+            columns = dict.fromkeys((*COLUMNS, *self.outputs.columns), "")
+            self.series = TimeSeries.create(directory.series_file, world, columns=columns)
         self.progress = Progress(world, self.ends[-1], done=solver.steps)
 
     # ---- the run ----------------------------------------------------------------------------------------------
@@ -99,7 +86,7 @@ class PhaseField:
                         world.log(f"stage {number} of {len(self.ends)}, {stage['name'] or number}: {described(stage)}")
                         self._run_stage(stage["timestep"], end)
                 numbers = self._tested(solver.measure())
-                self._row(solver.steps, solver.time, numbers | self._look(last=True), last=True)
+                self._row(solver.steps, solver.time, numbers | self.outputs.look(last=True), last=True)
                 self.write_checkpoint()
                 status = 0
             except Stopped as reason:
@@ -119,7 +106,7 @@ class PhaseField:
         series, log, limits = (self.values[table]["every"] for table in ("series", "log", "limits"))
         while solver.steps < end:
             step, now = solver.steps, solver.time
-            looked = self._look()
+            looked = self.outputs.look()
             row = step % series == 0 or step % log == 0 or looked
             if row or step % limits == 0:
                 with timers("step"):
@@ -132,20 +119,6 @@ class PhaseField:
                     solver.step(dt)
             if solver.steps % self.stopping.every == 0:
                 self._service()
-
-    def _look(self, last=False) -> dict:
-        """The frame and the analyses of the present state, where they are due; the numbers of the latter."""
-        solver, timers, found = self.solver, self.world.timers, {}
-        every = self.values["fields"]["every"]
-        if self.fields and (last or solver.steps % every == 0):
-            with timers("output"):
-                self.fields.append(solver.steps, solver.time, phi=solver.pieces())
-        every = self.values["analysis"]["every"]
-        if self.analyses and (last or solver.steps % every == 0):
-            with timers("analysis"):
-                for each in self.analyses:
-                    found |= each.measure(solver)[0]
-        return found
 
     def _tested(self, numbers, step=None, now=None) -> dict:
         """The numbers of a state, by default the present one. Raises Diverged where φ is beyond the limit."""
@@ -207,10 +180,10 @@ class PhaseField:
         self._tested(solver.measure())
         with world.timers("output"):
             self.series.sync()  # first, so that no checkpoint on the disk is ever ahead of what it says was written
-            if self.fields:
-                self.fields.sync()
+            self.outputs.sync()
             arrays, starts, numbers = solver.state()
             job = dict(wall=self.wall_before + begun - self.started, energy=self.energy, rises=self.rises)
+            job["outputs"] = self.outputs.state()
             meta = dict(grid=list(solver.parts.shape), time=solver.time, solver=numbers, job=job)
             write_checkpoint(self.directory.checkpoints, world, arrays, meta, solver.steps, starts)
         self.stopping.written(begun)
@@ -244,8 +217,7 @@ class PhaseField:
         )
         world.log("\n" + timing_table(figures))
         self.series.close()
-        if self.fields:
-            self.fields.close()
+        self.outputs.close()
         self.directory.write_json(self.directory.timing_file, figures)
         if status == 0 and world.root:
             from ostwald.app.report import write_report
@@ -279,9 +251,12 @@ def stage_steps(stage) -> int:
     return stage["steps"] if stage["steps"] is not None else max(1, round(stage["time"] / stage["timestep"]))
 
 
+def stage_time(stage) -> float:
+    return stage_steps(stage) * stage["timestep"]
+
+
 def described(stage) -> str:
-    steps = stage_steps(stage)
-    return f"{steps} steps of {stage['timestep']:g}, time {steps * stage['timestep']:g}"
+    return f"{stage_steps(stage)} steps of {stage['timestep']:g}, time {stage_time(stage):g}"
 
 
 def make_well(model) -> Well | RegularSolution:
@@ -350,8 +325,8 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         well = make_well(model)
     except ValueError as error:
         raise RunFileError(f"{path}: [model]: {error}") from None
-    if values["analysis"]["every"] and len(well.minima()) < 2:
-        raise RunFileError(f"{path}: [analysis] every: needs a well of two minima")
+    if Schedule(values["analysis"]) and len(well.minima()) < 2:
+        raise RunFileError(f"{path}: [analysis]: needs a well of two minima")
     try:
         elasticity = make_elasticity(values["elasticity"], len(shape))
     except ValueError as error:
@@ -470,9 +445,9 @@ def check(world, path, ranks=None) -> int:
         f"({1e3 * seconds * factor:.3g} ms/step, from {' × '.join(map(str, small))} points)"
     )
     every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
-    if values["fields"]["every"]:
-        frames = -(-steps // values["fields"]["every"]) + 1
+    if frames := Schedule(values["fields"]).count(steps, sum(stage_time(stage) for stage in values["stage"])):
         size = points * (4 if values["fields"]["precision"] == "single" else 8)
+        size *= len(quantities.components(solver, values["fields"]["names"]))
         world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB")
     world.log(f"checkpoint   {spectrum / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0

@@ -1,8 +1,10 @@
 """The run file of a phase-field job: tables, keys, ranges. Units are the user's own: energies, lengths and times that fit."""
 
+from ostwald.app.jobs import schedule
 from ostwald.app.jobs.md_schema import CHECKPOINT
 from ostwald.app.jobs.md_schema import JOB as MD_JOB
 from ostwald.app.phasefield import initial
+from ostwald.app.phasefield.quantities import QUANTITIES
 from ostwald.app.phasefield.wells import TERMS
 from ostwald.app.runfile import Key, Table, reference
 
@@ -221,23 +223,33 @@ SERIES = Table(
     doc="Energies, mean, lowest and highest φ over time, in HDF5 and CSV.",
 )
 
+
+def _check_fields(v, error):
+    schedule.check(v, error)
+    if not v["names"] or len(set(v["names"])) != len(v["names"]):
+        raise error("names", "must be different names, one or more")
+
+
 FIELDS = Table(
     "fields",
     {
-        "every": Key("int", 0, low=0, doc="steps between frames, and one at the end; 0: none"),
+        **schedule.keys("frames"),
+        "names": Key("str*", ["phi"], choices=tuple(QUANTITIES), doc="what a frame holds"),
         "precision": Key("str", "single", choices=("single", "double"), doc="of the numbers in the file"),
     },
-    doc="φ over time, in HDF5 with XDMF.",
+    doc="Fields over time, in HDF5 with XDMF. A frame at the start and one at the end, and when the keys say.",
+    check=_check_fields,
 )
 
 ANALYSIS = Table(
     "analysis",
     {
-        "every": Key("int", 0, low=0, doc="steps between analyses; 0: none"),
+        **schedule.keys("analyses"),
         "domains": Key("bool", True, doc="count domains, too"),
         "level": Key("float", None, doc="φ of the interface; default: the middle of the well's outermost minima"),
     },
     doc="Characteristic lengths, interfaces, topology and domains on the fly, in the time series.",
+    check=schedule.check,
 )
 
 LOG = Table("log", {"every": Key("int", 100, low=1, doc="steps between lines of the log")}, doc="The log.")
