@@ -32,6 +32,7 @@ struct Task {
   Watch watch;
   double* functions = nullptr;        // (nlocal, width): G wanted, nothing else
   int64_t width = 0;
+  double* derivatives = nullptr;      // (listed pairs, 3, width): dG_i/dr_j wanted as well
   double* member_forces = nullptr;    // (members, nall, 3): added to, instead of the mean
   double* member_energies = nullptr;  // (members)
 };
@@ -137,7 +138,7 @@ class HDNNP {
   }
 
   void functions(py::handle positions, py::handle types, int64_t nlocal, py::handle offsets, py::handle indices,
-                 py::handle out, int threads) {
+                 py::handle out, int threads, py::handle derivatives) {
     const auto g = view<double>(out, "out", 2, true);
     int most = 0;
     for (const auto& centre : wide_) most = std::max(most, centre.functions);
@@ -146,6 +147,12 @@ class HDNNP {
     call.forces = nullptr;
     Task task;
     task.functions = static_cast<double*>(g.ptr), task.width = g.shape[1];
+    if (!derivatives.is_none()) {
+      const auto d = view<double>(derivatives, "derivatives", 3, true);
+      require(d.shape[0] == call.offsets[call.nlocal] && d.shape[1] == 3 && d.shape[2] == g.shape[1],
+              "derivatives must be (listed pairs, 3, columns of out)");
+      task.derivatives = static_cast<double*>(d.ptr);
+    }
     run(call, task);
   }
 
@@ -494,6 +501,7 @@ class HDNNP {
         const int at = e.radial * group.terms + e.term;
         w.value_of[at] += T(c), w.slope_of[at] += T(c * group.slope[e.term]);
       }
+      if (std::all_of(w.value_of.begin(), w.value_of.end(), [](T x) { return x == T(0); })) continue;
       with_pattern(group.pattern, [&](auto terms) __attribute__((always_inline)) {
         if (group.narrow) make_rows<T, true>(group, terms, w, list);
         else make_rows<T, false>(group, terms, w, list);
@@ -522,6 +530,10 @@ class HDNNP {
     using Y = Harmonics<T, degree>;
     constexpr int W = lanes<T>, D = lanes<double>, stride = Y::padded, wide_vectors = Y::padded / D;
     const auto& tables = Y::tables();
+    const auto wanted = [&](const WidePair& pair) {
+      return std::any_of(pair.functions.begin(), pair.functions.end(), [&](int f) { return dg[f] != 0; });
+    };
+    if (std::none_of(centre.wide.pairs.begin(), centre.wide.pairs.end(), wanted)) return;
     const size_t total = w.moments_at[elements_];
     w.field.assign(total * 2 * stride, T(0)), w.pull.assign(total, 0.0);
     for (const WidePair& pair : centre.wide.pairs) {
@@ -728,6 +740,30 @@ class HDNNP {
     (void)D;
   }
 
+  // The derivatives of each function of atom i by the place of each listed neighbour: pass (4) with one coefficient at a time.
+  // place: listed pair of a row.
+  template <class T> void differentiate(const Call& call, const Centre<T>& centre, int64_t i, const Task& task, Work<T>& w, std::vector<int64_t>& place) {
+    constexpr int W = lanes<T>;
+    for (int64_t p = call.offsets[i]; p < call.offsets[i + 1]; p++) {
+      place[call.indices[p]] = p;
+      std::fill_n(task.derivatives + 3 * p * task.width, 3 * task.width, 0.0);
+    }
+    std::fill(w.dg.begin(), w.dg.end(), 0.0);
+    for (int f = 0; f < centre.functions; f++) {
+      w.dg[f] = 1;
+      contract<T>(centre, w.dg.data(), w);
+      w.dg[f] = 0;
+      for (int s = 0; s < w.begin[elements_]; s += W)
+        for (int l = s; l < s + W; l++) {
+          if (w.index[l] == call.nall) continue;  // a lane that only fills up
+          double* out = task.derivatives + 3 * place[w.index[l]] * task.width + f;
+          out[0] = double(w.d[l] * w.x[l] + w.tx[l]);
+          out[task.width] = double(w.d[l] * w.y[l] + w.ty[l]);
+          out[2 * task.width] = double(w.d[l] * w.z[l] + w.tz[l]);
+        }
+    }
+  }
+
   // ---- all atoms ----------------------------------------------------------------------------------------------------------------
 
   void note(const double* g, int element, int64_t i, const Watch& watch) const {
@@ -778,6 +814,7 @@ class HDNNP {
       for (auto* a : {&w.g, &w.input, &w.gradient, &w.dg}) a->assign(padded, 0.0);
       w.scratch.resize(scratch);
       w.lists.resize(groups);
+      std::vector<int64_t> place(task.derivatives ? nall + 1 : 0);
       double total = 0, virial[6] = {};
 
       for (int64_t i = begin; i < end; i++) {
@@ -787,6 +824,7 @@ class HDNNP {
         symmetry_functions<T>(centre, w);
         if (task.functions) {
           std::copy(w.g.begin(), w.g.begin() + centre.functions, task.functions + i * task.width);
+          if (task.derivatives) differentiate<T>(call, centre, i, task, w, place);
           continue;
         }
         if (task.watch.excess) note(w.g.data(), element, i, task.watch);
@@ -879,5 +917,6 @@ PYBIND11_MODULE(_hdnnp, m) {
            py::arg("function") = py::none(), py::arg("count") = py::none(),
            "Adds each member's forces to forces (members, n, 3); returns energies (members,) and mean virial (6,), eV, of the local atoms.")
       .def("functions", &HDNNP::functions, py::arg("positions"), py::arg("types"), py::arg("nlocal"), py::arg("offsets"),
-           py::arg("indices"), py::arg("out"), py::arg("threads"), "Fills out (nlocal, width) with the symmetry functions.");
+           py::arg("indices"), py::arg("out"), py::arg("threads"), py::arg("derivatives") = py::none(),
+           "Fills out (nlocal, width) with the symmetry functions, derivatives (listed pairs, 3, width) with dG_i/dr_j, one by Å.");
 }

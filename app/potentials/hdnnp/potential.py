@@ -49,14 +49,7 @@ class HDNNP(Potential):
             )
             for element in first.elements
         )
-        self._kernel = _hdnnp.HDNNP(
-            [np.array([_row(f, first) for f in element.functions]) for element in first.elements],
-            [first.species.index(symbol) for symbol in self.species],
-            [float(atomic_numbers[symbol]) for symbol in first.species],
-            first.cutoff_type,
-            first.cutoff_inner,
-            self._mixed,
-        )
+        self._kernel = functions_kernel(first, self.species, self._mixed)
         for model in self.models:
             self._kernel.add_member([_network(model, element) for element in model.elements])
         for index, element in enumerate(first.elements):
@@ -138,6 +131,18 @@ class HDNNP(Potential):
         self._kernel.functions(*_rows(self, nb), out, threads)
         rows = [np.flatnonzero(nb.types[: nb.nlocal] == type_) for type_ in range(len(self.species))]
         return [(own, out[own, : len(element.functions)]) for own, element in zip(rows, self._elements)]
+
+
+def functions_kernel(model: Model, species, mixed=False):
+    """The kernel of a model's symmetry functions, without networks. species: of the types, some of the model's."""
+    return _hdnnp.HDNNP(
+        [np.array([_row(f, model) for f in element.functions]) for element in model.elements],
+        [model.species.index(symbol) for symbol in species],
+        [float(atomic_numbers[symbol]) for symbol in model.species],
+        model.cutoff_type,
+        model.cutoff_inner,
+        mixed,
+    )
 
 
 def same_functions(a: Model, b: Model) -> bool:

@@ -1,0 +1,1 @@
+"""Training of potentials: data, losses, optimisers. Jobs: app/jobs/train.py."""

@@ -1,0 +1,171 @@
+"""Levenberg–Marquardt: Gauss–Newton steps of all parameters on the whole training set, damped so that each lowers the loss.
+
+With residuals r(theta) (their squares add up to L) and their Jacobian J, plus a ridge b |theta - theta_0|² ,
+
+    (J^T J + b + mu D) step = -(J^T r + b (theta - theta_0)),       D = diag(J^T J + b), bounded below
+
+D. W. Marquardt, J. SIAM 11, 431 (1963); mu after H. B. Nielsen, IMM-REP-1999-05 (1999): a step is taken where the
+loss falls, mu then shrinks by up to 3 as the fall is what was expected; else mu grows by 2, 4, 8, …
+Structures are shared out over the ranks, J is made of a few of them at a time; J^T J and J^T r are added up over the ranks, so that
+each rank solves the same equations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
+
+ROWS = 1500
+"""Rows of J that are made at a time."""
+SMALLEST = 1e-12
+"""The least element of D over its largest."""
+
+
+class LevenbergMarquardt:
+    """network: Network; data: Described, the training set; mine: numbers of this rank's structures; loss: Loss.
+
+    ridge: b. damping: mu at the start. `step()` is one iteration: at most `tries` steps are tried.
+    """
+
+    def __init__(self, world, network, data, mine, loss, ridge=0.0, damping=1e-2, tries=8):
+        self.world, self.network, self.data, self.loss = world, network, data, loss
+        self.ridge, self.mu, self.growth, self.tries = ridge, damping, 2.0, tries
+        self.value = None
+        self.chunks = _chunks(data, mine)
+
+    # ---- one iteration ----------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Whether a step was taken; if not, the loss is as low as it gets."""
+        theta = self.theta
+        self.value, gradient, normal = self._linearise()
+        gradient += self.ridge * theta
+        normal[np.diag_indices_from(normal)] += self.ridge
+        diagonal = np.diag(normal).copy()
+        scale = np.maximum(diagonal, SMALLEST * diagonal.max())
+        for _ in range(self.tries):
+            with self.world.timers("solve"):
+                move = self._solve(normal, diagonal + self.mu * scale, -gradient)
+            if move is not None:
+                self.theta = theta + move
+                value = self._value()
+                expected = -2 * (gradient @ move) - move @ (_times(normal, diagonal, move))
+                if value < self.value:
+                    ratio = (self.value - value) / expected
+                    self.mu = max(self.mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 1e-14)
+                    self.growth, self.value = 2.0, value
+                    return True
+            self.mu *= self.growth
+            self.growth *= 2
+        self.theta = theta
+        return False
+
+    @property
+    def theta(self) -> np.ndarray:
+        return self.network.theta.detach().to("cpu", torch.float64).numpy().copy()
+
+    @theta.setter
+    def theta(self, values):
+        with torch.no_grad():
+            self.network.theta.copy_(torch.as_tensor(values))
+
+    # ---- sums over the training set ---------------------------------------------------------------------------------
+
+    def _batch(self, indices):
+        with self.world.timers("data"):
+            theta = self.network.theta
+            return self.data.batch(indices, theta.dtype, theta.device)
+
+    def _value(self) -> float:
+        total = 0.0
+        for indices in self.chunks:
+            batch, labels = self._batch(indices)
+            with self.world.timers("evaluate"), torch.no_grad():
+                outputs = self.network.evaluate(batch, self.loss.forces_wanted, self.loss.stress_wanted)
+                total += sum(float(r.double().square().sum()) for r in self.loss.residuals(outputs, batch, labels))
+        theta = self.theta
+        with self.world.timers("communication"):
+            return self.world.allreduce(total) + self.ridge * float(theta @ theta)
+
+    def _linearise(self):
+        """Loss, J^T r and the lower triangle of J^T J of all ranks."""
+        p = self.network.size
+        total, gradient, normal = 0.0, np.zeros(p), np.zeros((p, p), order="F")
+        for indices in self.chunks:
+            batch, labels = self._batch(indices)
+            with self.world.timers("Jacobian"):
+                outputs, jacobian = self.network.jacobian(batch)
+                residuals = torch.cat(self.loss.residuals(outputs, batch, labels))
+                rows = self._rows(jacobian, batch, labels)
+                total += float(residuals.double().square().sum())
+            with self.world.timers("normal equations"):
+                j, r = rows.cpu().numpy(), residuals.cpu().numpy()
+                gradient += j.T @ r
+                normal = _add_squares(normal, j)
+        with self.world.timers("communication"):
+            packed = normal.T[np.triu_indices(p)]  # columns of the lower triangle
+            packed = self.world.allreduce(np.concatenate([packed, gradient, [total]]))
+            normal.T[np.triu_indices(p)] = packed[: -p - 1]
+        theta = self.theta
+        return packed[-1] + self.ridge * float(theta @ theta), packed[-p - 1 : -1], normal
+
+    def _rows(self, jacobian, batch, labels):
+        energy, force, stress = self.loss.factors(batch, labels)
+        p = self.network.size
+        parts = [_known(jacobian.energy.mul_(energy[:, None]), labels.energy)]
+        if self.loss.forces_wanted:
+            parts.append(_known(jacobian.forces.mul_(force[:, None, None]), labels.forces).view(-1, p))
+        if self.loss.stress_wanted:
+            parts.append(_known(jacobian.stress.mul_(stress[:, :, None]), labels.stress).view(-1, p))
+        return torch.cat(parts)
+
+    def _solve(self, normal, diagonal, right):
+        """The step of one rank, for all: None where the matrix is not positive definite in floating point."""
+        move = None
+        if self.world.root:
+            matrix = normal.copy(order="F")
+            matrix[np.diag_indices_from(matrix)] = diagonal
+            try:
+                move = cho_solve(cho_factor(matrix, lower=True, overwrite_a=True), right)
+            except LinAlgError:
+                pass
+        return self.world.bcast(move)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict:
+        return {"damping": self.mu, "growth": self.growth}
+
+    def restore(self, state):
+        self.mu, self.growth = state["damping"], state["growth"]
+
+
+def _known(rows, label):
+    missing = torch.isnan(label)
+    if missing.any():
+        rows[missing] = 0
+    return rows
+
+
+def _add_squares(normal, rows):
+    """The lower triangle of normal + rows^T rows, in double precision."""
+    if rows.dtype == np.float32:
+        lower = blas.ssyrk(1.0, rows.T, lower=True)
+        normal += lower
+        return normal
+    return blas.dsyrk(1.0, rows.T, beta=1.0, c=normal, overwrite_c=True, lower=True)
+
+
+def _times(normal, diagonal, vector):
+    """The symmetric matrix with this lower triangle and diagonal, times a vector."""
+    lower = np.tril(normal, -1)
+    return lower @ vector + lower.T @ vector + diagonal * vector
+
+
+def _chunks(data, mine):
+    """This rank's structures, those of alike neighbourhoods together, in parts of about ROWS rows of J."""
+    mine = np.asarray(mine, np.int64)
+    order = mine[np.argsort(data.pairs[mine] / data.atoms[mine], kind="stable")]
+    rows = np.cumsum(3 * data.atoms[order] + 7)
+    return [np.sort(part) for part in np.split(order, np.flatnonzero(np.diff(rows // ROWS)) + 1) if len(part)]

@@ -1,0 +1,100 @@
+"""Loss and optimisers."""
+
+import numpy as np
+import pytest
+import torch
+from training_systems import dataset, small_model
+
+from ostwald.app.potentials.hdnnp.descriptors import Descriptors
+from ostwald.app.potentials.hdnnp.network import Network
+from ostwald.app.training import described
+from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
+from ostwald.app.training.loss import Loss
+
+
+@pytest.fixture
+def problem(tmp_path, world):
+    """(model, data): labels are of another network of the same functions."""
+    model = small_model(1, elements=("Cu",), activations=("tanh", "linear"), nodes=(3,))
+    other = small_model(1, elements=("Cu",), activations=("tanh", "linear"), nodes=(3,))
+    for element in other.elements:
+        element.layers[0].weights[:] *= 0.7
+        element.layers[0].bias[:] += 0.2
+        element.layers[1].weights[:] *= -1.3
+    data = dataset(tmp_path / "set.h5", 5, model, count=6, teacher=other)
+    return model, described.describe(data, Descriptors(model), tmp_path / "d.h5", world, np.float64)
+
+
+def test_the_loss_is_what_its_docstring_says(problem):
+    model, data = problem
+    network, loss = Network(model), Loss(10.0, 2.0, 5.0).of(data.dataset)
+    batch, labels = data.batch(np.arange(len(data)))
+    labels.weight[2] = 3.0
+    with torch.no_grad():
+        out = network.evaluate(batch)
+    total = sum(float(r.square().sum()) for r in loss.residuals(out, batch, labels))
+    want, offsets = 0.0, batch.offsets.tolist()
+    for s in range(len(data)):
+        w, n = float(labels.weight[s]), offsets[s + 1] - offsets[s]
+        want += 10.0 / len(data) * w * (float(out.energy[s] - labels.energy[s]) / n) ** 2
+        error = (out.forces - labels.forces)[offsets[s] : offsets[s + 1]]
+        want += 2.0 / (3 * batch.atoms) * w * float(error.square().sum())
+        xx, yy, zz, yz, xz, xy = (float(batch.volume[s]) * (out.stress[s] - labels.stress[s]) / n).tolist()
+        matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        want += 5.0 / (9 * len(data)) * w * (matrix**2).sum()
+    assert total == pytest.approx(want, rel=1e-12)
+
+
+def test_labels_that_are_missing_count_for_nothing(problem):
+    model, data = problem
+    network, loss = Network(model), Loss(10.0, 2.0, 5.0)
+    batch, labels = data.batch([0, 1, 2])
+    labels.energy[1], labels.stress[0], labels.forces[:2] = torch.nan, torch.nan, torch.nan
+    total = sum(r.square().sum() for r in loss.residuals(network.evaluate(batch), batch, labels))
+    (gradient,) = torch.autograd.grad(total, network.theta)
+    assert torch.isfinite(total) and torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+def test_levenberg_marquardt_finds_the_teacher(problem, world):
+    """Every step lowers the loss, down to rounding."""
+    model, data = problem
+    network = Network(model)
+    optimiser = LevenbergMarquardt(world, network, data, np.arange(len(data)), Loss(1.0, 1.0, 1.0).of(data.dataset))
+    values = []
+    for _ in range(60):
+        if not optimiser.step():
+            break
+        values.append(optimiser.value)
+    values = np.array(values)
+    assert np.all(np.diff(values[values > 1e-24]) < 0)
+    assert values[0] > 1e-3 and values[-1] < 1e-24
+
+
+def test_a_step_of_levenberg_marquardt_solves_its_equations(problem, world):
+    model, data = problem
+    network, mine = Network(model), np.arange(len(data))
+    loss = Loss(3.0, 1.0, 2.0).of(data.dataset)
+    optimiser = LevenbergMarquardt(world, network, data, mine, loss, ridge=1e-3, damping=0.1)
+    batch, labels = data.batch(mine)
+    theta = network.theta.detach().clone()
+
+    def residuals(values):
+        outputs = torch.func.functional_call(_Evaluate(network), {"network.theta": values}, (batch,))
+        return torch.cat(loss.residuals(outputs, batch, labels))
+
+    rows = torch.autograd.functional.jacobian(residuals, theta)
+    r = residuals(theta).detach()
+    normal = rows.T @ rows + 1e-3 * torch.eye(len(theta), dtype=theta.dtype)
+    right = -(rows.T @ r + 1e-3 * theta)
+    want = torch.linalg.solve(normal + 0.1 * torch.diag(normal.diagonal()), right)
+    assert optimiser.step()
+    torch.testing.assert_close(network.theta.detach() - theta, want, rtol=1e-7, atol=1e-9)
+
+
+class _Evaluate(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch):
+        return self.network.evaluate(batch)
