@@ -332,6 +332,9 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     except ValueError as error:
         raise RunFileError(f"{path}: [elasticity]: {error}") from None
     equation = {"cahn-hilliard": CahnHilliard, "allen-cahn": AllenCahn}[model["equation"]]
+    for name in values["fields"]["names"]:
+        if name != "phi" and elasticity is None:
+            raise RunFileError(f"{path}: [fields] names: '{name}' needs the table [elasticity]")
     try:
         return equation(
             world,

@@ -3,8 +3,7 @@
 from ostwald.app.jobs import schedule
 from ostwald.app.jobs.md_schema import CHECKPOINT
 from ostwald.app.jobs.md_schema import JOB as MD_JOB
-from ostwald.app.phasefield import initial
-from ostwald.app.phasefield.quantities import QUANTITIES
+from ostwald.app.phasefield import initial, quantities
 from ostwald.app.phasefield.wells import TERMS
 from ostwald.app.runfile import Key, Table, reference
 
@@ -234,7 +233,9 @@ FIELDS = Table(
     "fields",
     {
         **schedule.keys("frames"),
-        "names": Key("str*", ["phi"], choices=tuple(QUANTITIES), doc="what a frame holds"),
+        "names": Key(
+            "str*", ["phi"], choices=quantities.NAMES, doc="what a frame holds; all but phi need [elasticity]"
+        ),
         "precision": Key("str", "single", choices=("single", "double"), doc="of the numbers in the file"),
     },
     doc="Fields over time, in HDF5 with XDMF. A frame at the start and one at the end, and when the keys say.",

@@ -1,41 +1,33 @@
-"""Fields that a frame can hold: φ, and what follows from it."""
+"""The fields that a frame can hold: φ, and what follows from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import contextmanager
+
+from ostwald.app.phasefield import stress
+
+NAMES = ("phi", *stress.NAMES)
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A scalar, or a tensor as its components.
-
-    components: solver -> their names. pieces: solver, component -> (first, last, planes first ... last - 1 of this rank's
-    brick) one after another; collective when it starts, so components are made one at a time. doc: what it is.
+def components(solver, names) -> tuple[str, ...]:
+    """Names of the scalar fields of these quantities, φ first: a tensor is one scalar a component. ValueError where the
+    solver has none of a name.
     """
-
-    components: Callable[[object], tuple[str, ...]]
-    pieces: Callable[[object, str], Iterable]
-    doc: str
-
-
-QUANTITIES = {"phi": Quantity(lambda solver: ("phi",), lambda solver, component: solver.pieces(), "φ")}
-"""What [fields] names may name."""
+    for name in names:
+        if name != "phi" and solver.elasticity is None:
+            raise ValueError(f"there is no {name} without elasticity")
+    return stress.field_names(sorted(names, key=NAMES.index), solver.elasticity)
 
 
-def components(solver, names) -> list[str]:
-    """Names of the scalars of these quantities."""
-    return [part for name in names for part in QUANTITIES[name].components(solver)]
+@contextmanager
+def frame(solver, names):
+    """Collective: name of a scalar -> its pieces as FieldSeries.append takes them, each made when it is asked for.
 
-
-def frame(solver, names) -> dict:
-    """name of a scalar -> its pieces, made when they are asked for: what FieldSeries.append takes."""
-    return {
-        part: _later(QUANTITIES[name].pieces, solver, part)
-        for name in names
-        for part in QUANTITIES[name].components(solver)
-    }
-
-
-def _later(pieces, solver, part):
-    yield from pieces(solver, part)
+    To be asked for in the order of components(), within the context; it leaves the solver as it was.
+    """
+    parts = components(solver, names)
+    if parts == ("phi",):
+        yield {"phi": solver.pieces()}
+        return
+    with stress.ElasticFields(solver) as elastic:  # φ comes first: the others take the rows that it is read from
+        yield {part: solver.pieces() if part == "phi" else elastic.pieces(part) for part in parts}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ostwald.app.cli import main
-from ostwald.app.phasefield import CahnHilliard, Perlin, double_well, quantities
-from ostwald.io.fields import FieldSeries, field_frames, open_field
+from ostwald.app.phasefield import CahnHilliard, ElasticFields, Elasticity, Perlin, cubic, double_well, quantities
+from ostwald.io.fields import field_frames, open_field
 from ostwald.io.timeseries import read_series
 from ostwald.parallel import World
 
@@ -56,6 +56,7 @@ def test_frames_and_analyses_at_given_times(tmp_path):
         ("interval = 0.3", 'names = ["phi", "phi"]', "[fields] names: must be different"),
         ("interval = 0.3", "names = []", "[fields] names: must be"),
         ("interval = 0.3", 'names = ["phy"]', "[fields] names: 'phy' is not known; did you mean 'phi'"),
+        ("interval = 0.3", 'names = ["stress"]', "[fields] names: 'stress' needs the table [elasticity]"),
         ("first = 0.04\n", "", "[analysis] per_decade: goes together with first"),
     ],
 )
@@ -65,27 +66,29 @@ def test_mistakes(tmp_path, capsys, old, new, word):
     assert len(said) == 1 and word in said[0], said
 
 
-def test_a_frame_of_several_fields_is_made_one_at_a_time(tmp_path, monkeypatch):
-    """A tensor's components are computed one after another, in the order of the file, none before its turn."""
-    made = []
-
-    def powers(solver, component):
-        made.append(component)
-        for first, last, planes in solver.pieces():
-            yield first, last, planes ** int(component[-1])
-
-    pair = quantities.Quantity(lambda solver: ("power_2", "power_3"), powers, "φ², φ³")
-    monkeypatch.setitem(quantities.QUANTITIES, "power", pair)
-    world, shape = World(), (16, 12, 18)
-    solver = CahnHilliard(world, shape, double_well(3.0), 3.0)
-    solver.set_field(Perlin(shape, amplitude=0.5, cells=3).source(solver.fourier))
-    names = ["power", "phi"]
+def test_frames_of_several_fields(tmp_path):
+    """What a run writes is what the solver says of the same states; it goes on as if it had not been asked."""
+    text = JOB.replace("[initial]", "[elasticity]\nc11 = 250.0\nc12 = 150.0\nc44 = 100.0\nmisfit = 0.05\n[initial]")
+    names = ["strain", "phi", "elastic_energy", "stress"]
+    text = text.replace("interval = 0.3", f"names = {names}\nprecision = 'double'")
+    assert run(tmp_path, text) == 0
+    file, shape = tmp_path / "run/fields.h5", (24, 32)
+    steps, _ = field_frames(file)
+    assert steps.tolist() == [0, 5, 6, 25, 100]
+    elasticity = Elasticity(cubic(250.0, 150.0, 100.0), 0.05, 2)
+    solver = CahnHilliard(World(), shape, double_well(3.0), 3.0, elasticity=elasticity)
+    solver.set_field(Perlin(shape, seed=1, amplitude=0.4, cells=4).source(solver.parts))
     parts = quantities.components(solver, names)
-    with FieldSeries.create(tmp_path / "f.h5", solver.fourier, parts, precision="double") as series:
-        frame = quantities.frame(solver, names)
-        assert not made
-        series.append(0, 0.0, **frame)
-    assert made == ["power_2", "power_3"]
-    phi = solver.field()
-    for name, wanted in (("phi", phi), ("power_2", phi**2), ("power_3", phi**3)):
-        assert np.array_equal(open_field(tmp_path / "f.h5", name)[:], wanted)
+    assert parts[0] == "phi" and set(parts) == {
+        "phi", "elastic_energy", *(f"{kind}_{c}" for kind in ("stress", "strain") for c in ("xx", "yy", "xy"))
+    }  # fmt: skip
+    for frame, step in enumerate(steps):
+        while solver.steps < step:
+            solver.step(0.02)
+        with ElasticFields(solver) as elastic:
+            wanted = {name: elastic.field(name) for name in parts if name != "phi"}
+        wanted["phi"] = solver.field()
+        for name, values in wanted.items():
+            size = max(np.abs(values).max(), 1e-3)
+            assert open_field(file, name, frame)[:] == pytest.approx(values, abs=1e-11 * size), (name, step)
+    assert "stress_xy" in (tmp_path / "run/fields.xdmf").read_text()
