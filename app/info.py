@@ -54,8 +54,14 @@ def _run_file(path: Path, raw: dict) -> str:
     from ostwald.app.jobs.md_schema import TABLES
     from ostwald.app.jobs.md_setup import describe_stage, stage_steps
 
-    if job_module(raw, path).__name__.endswith(".phasefield"):
+    kind = job_module(raw, path).__name__.rpartition(".")[2]
+    if kind == "phasefield":
         return _phasefield_run_file(path, raw)
+    if kind == "sequences":
+        from ostwald.app.jobs.sequences import described
+        from ostwald.app.jobs.sequences_schema import Plan
+
+        return "\n  ".join([f"{path}: run file (sequences)", *described(Plan(raw, path))])
     values = validate(raw, TABLES, path)
     structure = values["structure"]
     source = structure["file"] or f"{structure['lattice']} {' '.join(structure['species'])}"
@@ -85,18 +91,19 @@ def _run_directory(path: Path) -> str:
     if timing.exists():
         f = json.loads(read_text(timing))
         state = "finished" if f["finished"] else "stopped, to be resumed"
-        if f.get("kind") == "phasefield":
+        where, wall = f"at step {f.get('total_steps')}", f.get("total_wall_seconds", f["wall_seconds"])
+        if f.get("kind") in ("phasefield", "sequences"):
             size = " × ".join(map(str, f["shape"])) + " points"
             speed = f"{f['point_steps_per_second']:.4g} point-steps/s"
+            if f["kind"] == "sequences":
+                where = f"with {f['sequences']} of {f['count']} sequences"
         else:
             size = f"{f['atoms']} atoms"
             speed = f"{f['atom_steps_per_second']:.4g} atom-steps/s, {f['ns_per_day']:.4g} ns/day"
-        lines.append(
-            f"  {state} at step {f['total_steps']}: {size}, {f['ranks']} ranks, {speed}, wall {f['total_wall_seconds']:.1f} s"
-        )
+        lines.append(f"  {state} {where}: {size}, {f['ranks']} ranks, {speed}, wall {wall:.1f} s")
     for found in list_checkpoints(path / "checkpoints", verify=True):
         lines.append("  " + _checkpoint_line(found))
-    for name in ("series.h5", "trajectory.h5", "nuclei.h5"):
+    for name in ("series.h5", "trajectory.h5", "nuclei.h5", "sequences.h5"):
         if (path / name).exists():
             lines.append("  " + _hdf5(path / name).replace(str(path) + "/", ""))
     return "\n".join(lines)
@@ -106,16 +113,17 @@ def _hdf5(path: Path) -> str:
     from ostwald.io.fields import fields_info
     from ostwald.io.h5md import trajectory_info
     from ostwald.io.nuclei import nuclei_info
+    from ostwald.io.sequences import sequences_info
     from ostwald.io.timeseries import series_info
 
     if path.name.startswith("checkpoint-"):
         return _checkpoint_line(checkpoint_info(path, verify=True))
-    for describe_file in (trajectory_info, series_info, nuclei_info, fields_info):
+    for describe_file in (trajectory_info, series_info, nuclei_info, fields_info, sequences_info):
         text = describe_file(path)
         if text:
             return f"{path}: {text}"
     raise ValueError(
-        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei or fields nor a checkpoint of Ostwald"
+        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei, fields or sequences nor a checkpoint of Ostwald"
     )
 
 

@@ -6,6 +6,7 @@ from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
 from ostwald.parallel.parts import Parts
 from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
+from ostwald.parallel.workqueue import WorkQueue
 from ostwald.parallel.world import (
     CollectiveError,
     World,
@@ -22,6 +23,7 @@ __all__ = [
     "Fourier",
     "Halo",
     "Parts",
+    "WorkQueue",
     "World",
     "block_range",
     "choose_grid",

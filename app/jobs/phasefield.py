@@ -434,7 +434,7 @@ def check(world, path, ranks=None) -> int:
     alone = world if world.size == 1 else world.split(world.rank)
     solver = build(alone, values, path, shape=small)
     initial_field(values, path, tuple(shape), solver.spacing)
-    seconds = world.allreduce(_seconds_of_a_step(solver, values), "max")
+    seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
     steps = sum(stage_steps(stage) for stage in values["stage"])
     factor = points * math.log(points) / (solver.points * math.log(solver.points)) / ranks
     memory = BASE_BYTES + 2 * spectrum / ranks
@@ -456,7 +456,7 @@ def check(world, path, ranks=None) -> int:
     return 0
 
 
-def _seconds_of_a_step(solver, values) -> float:
+def seconds_of_a_step(solver, values) -> float:
     """The best of a few, from noise about the middle of the spinodal range."""
     middle = np.mean(solver.well.spinodal() or [solver.well.centre])
     rng = np.random.default_rng(1)

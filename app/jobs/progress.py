@@ -26,12 +26,13 @@ def on_terminal() -> bool:
 
 
 class Progress:
-    """Steps done of a total. Only the root rank of a terminal shows a bar; `line` prints above it.
+    """Steps (or `what`) done of a total. Only the root rank of a terminal shows a bar; `line` prints above it.
 
     log: the World's log. total, done: steps. every: seconds between plain lines when there is no terminal.
     """
 
-    def __init__(self, world, total: int, done: int = 0, every: float = 60.0):
+    def __init__(self, world, total: int, done: int = 0, every: float = 60.0, what: str = "step"):
+        self.what = what
         self.log, self.total, self.start_step = world.log, max(total, 1), done
         self.started = self.spoken = time.monotonic()
         self.every = every
@@ -42,7 +43,7 @@ class Progress:
             self.bar = Progress(
                 TextColumn("{task.percentage:5.1f} %"),
                 BarColumn(),
-                TextColumn("step {task.completed}/{task.total}"),
+                TextColumn(what + " {task.completed}/{task.total}"),
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
@@ -63,7 +64,7 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=step)
         elif time.monotonic() - self.spoken > self.every:
-            self.line(f"step {step:>9} of {self.total} ({100 * step / self.total:.1f} %)", step)
+            self.line(f"{self.what} {step:>9} of {self.total} ({100 * step / self.total:.1f} %)", step)
 
     def _left(self, step):
         done = step - self.start_step

@@ -11,6 +11,7 @@ from pathlib import Path
 from ostwald.app.report.page import page
 from ostwald.app.report.phasefield import page as phasefield_page
 from ostwald.app.report.run import ReportError, read_run
+from ostwald.app.report.sequences import page as sequences_page
 from ostwald.io.text import write_text
 
 
@@ -23,7 +24,8 @@ def write_report(directory, output=None) -> Path:
     target = Path(output) if output else run.path / "report.html"
     if not target.parent.is_dir():
         raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")
-    text = phasefield_page(run) if run.settings.get("job", {}).get("kind") == "phasefield" else page(run)
+    pages = {"phasefield": phasefield_page, "sequences": sequences_page}
+    text = pages.get(run.settings.get("job", {}).get("kind"), page)(run)
     try:
         write_text(target, text)
     except OSError as error:

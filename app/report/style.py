@@ -33,6 +33,7 @@ letter-spacing:-.01em}
 .number span{font-size:.82rem;color:var(--muted);display:block}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:16px}
 .three{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:16px}
+.many{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px}
 figure{margin:0}.plot,.slice{width:100%;height:auto;display:block}
 .slice{max-height:620px}.plot *{stroke-linejoin:round;stroke-linecap:butt}
 .key{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:.88rem;margin:12px 0 0}

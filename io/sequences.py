@@ -1,0 +1,243 @@
+"""Sequences of fields, many to a file, for training and statistics: written by all ranks, read in whole sequences.
+
+    /sequences             (n, frames, n0, n1[, n2])  half, single or double precision; contiguous, so that a sequence is
+                           one piece of the file and sequence k begins k pieces behind the first
+    /state                 (n,) 0: not there yet, 1: finished, 2: given up
+    /seed, /start          (n,) seed of the initial field; time of the first frame
+    /validation            (n,) 1 where the sequence is not to be trained on
+    /parameters/<key>      (n,) what differs between sequences, by the names of the run file's keys
+    /energy, /low, /high   (n, frames) free energy, lowest and highest value, of the whole grid
+    /mean, /steps, /seconds  (n,) mean of the field, steps, wall time
+    attributes             format, spacing (of the points that are kept), stride, interval (time between frames), first
+                           (number of the first sequence), notes
+
+HDF5 makes the file in its full size, without data; afterwards its metadata never change. Ranks write with POSIX calls where
+their data belong, flush, and only then write the one byte of /state: whatever is killed, what is called finished is
+complete. A hole stays a hole: the file takes space as it fills.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ostwald.io.image import Image
+from ostwald.io.shared import SharedFile, sync_directory
+
+FORMAT = "sequences 1"
+DTYPES = {"half": np.float16, "single": np.float32, "double": np.float64}
+FINISHED, GIVEN_UP = 1, 2
+PER_FRAME, PER_SEQUENCE = ("energy", "low", "high"), ("mean", "steps", "seconds")
+ALIGNMENT = 4096  # where the data begin
+
+
+class SequencesError(RuntimeError):
+    """A file of sequences cannot be made, written or read; one sentence that names it and the reason."""
+
+
+def sequences_bytes(count, frames, shape, precision) -> int:
+    """Of the fields of a file."""
+    return int(count) * int(frames) * int(np.prod(shape)) * np.dtype(DTYPES[precision]).itemsize
+
+
+def create_sequences(
+    path, *, frames, shape, seed, start, validation, parameters, precision="single", spacing=1.0, stride=1, interval=1.0,
+    first=0, notes=None,
+) -> None:  # fmt: skip
+    """A file of len(seed) sequences, none finished; one of that name is replaced. On one rank.
+
+    shape: of the points that are kept. seed, start, validation (n,), parameters: name -> (n,); the rest: attributes.
+    """
+    path, count = Path(path), len(seed)
+    kept = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    kept.set_layout(h5py.h5d.CONTIGUOUS)
+    kept.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    image = Image()
+    with h5py.File(image, "w", libver="earliest", alignment_threshold=1, alignment_interval=8) as file:
+        file.attrs.update(
+            format=FORMAT, creator="Ostwald", stride=stride, interval=interval, first=first, **(notes or {})
+        )
+        file.attrs["spacing"] = np.array(np.broadcast_to(spacing, len(shape)), float)
+        file["seed"], file["start"] = np.asarray(seed, np.int64), np.asarray(start, np.float64)
+        file["validation"] = np.asarray(validation, np.uint8)
+        group = file.create_group("parameters")
+        group.attrs["names"] = np.array(list(parameters), dtype=h5py.string_dtype())
+        for name, values in parameters.items():
+            group[name] = np.asarray(values, np.float64)
+
+        def reserve(name, shape, dtype):
+            space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(np.dtype(dtype))
+            h5py.h5d.create(file.id, name.encode(), kind, space, kept)
+
+        for name in PER_FRAME:
+            reserve(name, (count, frames), np.float64)
+        for name in PER_SEQUENCE:
+            reserve(name, (count,), np.float64)
+        reserve("state", (count,), np.uint8)
+    # the large one last, with its data on a page boundary
+    with h5py.File(image, "r+", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as file:
+        kept.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        reserve("sequences", (count, frames, *shape), DTYPES[precision])
+    part = path.with_name(f".{path.name}.part")
+    try:
+        image.save(part)
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+class _Layout:
+    """Where the datasets of a file lie."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise SequencesError(f"{path}: not a file of sequences")
+                data = file["sequences"]
+                self.shape, self.dtype = data.shape, data.dtype
+                self.offsets = {
+                    name: file[name].id.get_offset() for name in ("sequences", "state", *PER_FRAME, *PER_SEQUENCE)
+                }
+                self.interval, self.stride = float(file.attrs["interval"]), int(file.attrs["stride"])
+                self.first, self.spacing = int(file.attrs["first"]), file.attrs["spacing"]
+                self.seed, self.start = file["seed"][:], file["start"][:]
+                self.validation = file["validation"][:].astype(bool)
+                names = file["parameters"].attrs["names"].astype(str)
+                self.parameters = {str(name): file["parameters"][str(name)][:] for name in names}
+        except (OSError, KeyError) as error:
+            raise SequencesError(f"{path}: cannot be read as sequences ({error})") from None
+        self.frame_bytes = int(np.prod(self.shape[2:])) * self.dtype.itemsize
+
+    def frame_at(self, number, frame) -> int:
+        return self.offsets["sequences"] + (number * self.shape[1] + frame) * self.frame_bytes
+
+
+class SequenceWriter(_Layout):
+    """Writes sequences into a file that exists, on this rank; nothing is collective."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self._file = SharedFile(path)
+
+    def state(self) -> np.ndarray:
+        """(n,) the state of all sequences as it is now."""
+        return np.frombuffer(self._file.read(self.offsets["state"], self.shape[0]), np.uint8)
+
+    def write_frame(self, number, frame, pieces, lo, hi) -> None:
+        """This rank's brick lo … hi of a frame, in pieces (first, last, planes first … last - 1 of the brick); every
+        stride-th point is kept."""
+        stride, at, item = self.stride, self.frame_at(number, frame), self.dtype.itemsize
+        points = int(np.prod(self.shape[3:]))  # of a plane
+        rest = tuple(slice(-a % stride, None, stride) for a in lo[1:])
+        begin = -(-lo[1] // stride) * int(np.prod(self.shape[4:]))  # of this rank's lines in a plane
+        for first, _, planes in pieces:
+            skip = -(lo[0] + first) % stride
+            kept = np.ascontiguousarray(planes[(slice(skip, None, stride), *rest)], self.dtype)
+            plane = (lo[0] + first + skip) // stride
+            if kept[0:1].size == points:
+                self._file.write(at + plane * points * item, kept)
+            else:  # the lines of a pencil
+                for i, lines in enumerate(kept if kept.size else ()):
+                    self._file.write(at + ((plane + i) * points + begin) * item, lines)
+
+    def sync(self) -> None:
+        """Waits until what was written is on the disk."""
+        self._file.sync()
+
+    def finish(self, number, state=FINISHED, **numbers) -> None:
+        """After sync(): writes the numbers of a sequence, by the names of the datasets, and its state."""
+        for name, value in numbers.items():
+            row = np.ascontiguousarray(value, np.float64).reshape(-1)
+            self._file.write(self.offsets[name] + number * (self.shape[1] if name in PER_FRAME else 1) * 8, row)
+        self._file.sync()
+        self._file.write(self.offsets["state"] + number, bytes([state]))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Sequences(_Layout):
+    """Reads a file of sequences, on any number of ranks alike, also while it is written:
+
+        data = Sequences("sequences.h5")
+        for number in data.numbers("training")[rank::size]:
+            phi = data.read(number)                    # (frames, n0, n1[, n2]), one read of one piece of the file
+
+    shape (n, frames, n0, n1[, n2]), dtype; interval, stride, spacing, first; seed, start, validation (n,), parameters
+    {name: (n,)}: of all sequences, finished or not.
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __len__(self):
+        return self.shape[0]
+
+    @property
+    def state(self) -> np.ndarray:
+        """(n,) 0: not there yet, 1: finished, 2: given up."""
+        return np.frombuffer(os.pread(self._descriptor, self.shape[0], self.offsets["state"]), np.uint8)
+
+    def numbers(self, part: str | None = None) -> np.ndarray:
+        """The finished sequences: all, or those for "training" or "validation"."""
+        finished = self.state == FINISHED
+        if part is not None:
+            finished &= self.validation == {"training": False, "validation": True}[part]
+        return np.flatnonzero(finished)
+
+    def read(self, number: int, first: int = 0, last: int | None = None, out=None) -> np.ndarray:
+        """Frames first … last - 1 of a sequence, into `out` (C-contiguous, of the file's dtype) where given."""
+        last = self.shape[1] if last is None else last
+        if not 0 <= number < self.shape[0] or not 0 <= first < last <= self.shape[1]:
+            raise SequencesError(f"{self.path}: has no frames {first} to {last} of a sequence {number}")
+        wanted = (last - first, *self.shape[2:])
+        out = np.empty(wanted, self.dtype) if out is None else out
+        if out.shape != wanted or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise SequencesError(f"{self.path}: wants a contiguous array {wanted} of {self.dtype} to read into")
+        view, at, done = memoryview(out.reshape(-1).view(np.uint8)), self.frame_at(number, first), 0
+        while done < len(view):
+            count = os.preadv(self._descriptor, [view[done : done + (1 << 30)]], at + done)
+            if not count:
+                raise SequencesError(f"{self.path}: ends within sequence {number}")
+            done += count
+        return out
+
+    def table(self, name: str) -> np.ndarray:
+        """energy, low, high (n, frames), or mean, steps, seconds (n,); NaN where a sequence is not finished."""
+        wide = name in PER_FRAME
+        count = self.shape[0] * (self.shape[1] if wide else 1)
+        raw = np.frombuffer(os.pread(self._descriptor, 8 * count, self.offsets[name]))
+        raw = raw.reshape(self.shape[:2] if wide else self.shape[:1]).copy()
+        raw[self.state != FINISHED] = np.nan
+        return raw
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def sequences_info(path) -> str | None:
+    """One line about a file of sequences; None where it is another kind of HDF5 file."""
+    with h5py.File(path, "r") as file:
+        if file.attrs.get("format") != FORMAT:
+            return None
+        state, (count, frames, *shape) = file["state"][:], file["sequences"].shape
+        dtype, names = file["sequences"].dtype.name, ", ".join(file["parameters"].attrs["names"].astype(str))
+    done, lost = int(np.sum(state == FINISHED)), int(np.sum(state == GIVEN_UP))
+    grid = " x ".join(map(str, shape))
+    text = f"{count} sequences of {frames} frames on {grid} points, {dtype}, {done} finished"
+    return text + f", {lost} given up" * bool(lost) + f"; varied: {names}" * bool(names)
