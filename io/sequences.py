@@ -77,7 +77,7 @@ def create_sequences(
             reserve(name, (count,), np.float64)
         reserve("state", (count,), np.uint8)
     # the large one last, with its data on a page boundary
-    with h5py.File(image, "r+", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as file:
+    with h5py.File(image, "r+", alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
         kept.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         reserve("sequences", (count, frames, *shape), DTYPES[precision])
     part = path.with_name(f".{path.name}.part")
@@ -123,7 +123,7 @@ class SequenceWriter(_Layout):
 
     def __init__(self, path):
         super().__init__(path)
-        self._file = SharedFile(path)
+        self._file, self._due = SharedFile(path), []
 
     def state(self) -> np.ndarray:
         """(n,) the state of all sequences as it is now."""
@@ -146,17 +146,19 @@ class SequenceWriter(_Layout):
                 for i, lines in enumerate(kept if kept.size else ()):
                     self._file.write(at + ((plane + i) * points + begin) * item, lines)
 
-    def sync(self) -> None:
-        """Waits until what was written is on the disk."""
-        self._file.sync()
-
     def finish(self, number, state=FINISHED, **numbers) -> None:
-        """After sync(): writes the numbers of a sequence, by the names of the datasets, and its state."""
+        """Writes the numbers of a sequence, by the names of the datasets; settle() will make it count."""
         for name, value in numbers.items():
             row = np.ascontiguousarray(value, np.float64).reshape(-1)
             self._file.write(self.offsets[name] + number * (self.shape[1] if name in PER_FRAME else 1) * 8, row)
+        self._due.append((number, state))
+
+    def settle(self) -> None:
+        """Waits until what this rank wrote is on the disk; then the sequences that it finished are there."""
         self._file.sync()
-        self._file.write(self.offsets["state"] + number, bytes([state]))
+        for number, state in self._due:
+            self._file.write(self.offsets["state"] + number, bytes([state]))
+        self._due = []
 
     def close(self) -> None:
         self._file.close()

@@ -29,6 +29,8 @@ from ostwald.io.sequences import (
 from ostwald.parallel import WorkQueue, spectrum_bytes
 
 SECTIONS = ("initial", "step", "output")
+SETTLE = 0.5
+"""Seconds between waits for the disk, where a rank works alone: so long a finished sequence may not count yet."""
 LOOK = 1.0
 """Seconds between looks at how many sequences all ranks have finished."""
 
@@ -57,7 +59,8 @@ class SequenceSet:
         self.stopping = Stopping(self.group, plan.values["job"]["walltime"], nothing_due, every=1)
         self.finished, self.looked = int(np.sum(state != 0)), time.monotonic()
         self.progress = Progress(world, plan.count, done=self.finished, what="sequence")
-        self.started, self.steps, self.lost = time.monotonic(), 0, []
+        self.started = self.settled = time.monotonic()
+        self.steps, self.lost = 0, []
 
     def run(self) -> int:
         """Makes what is missing. 0 when all is there, EXIT_RESUME when stopped early. Raises Diverged at the end where some
@@ -67,6 +70,7 @@ class SequenceSet:
             try:
                 while reason is None and (k := self._take()) is not None:
                     reason = self._make(k)
+                self._settle()
                 wall = time.monotonic() - self.started
                 self._wait()
             finally:
@@ -111,16 +115,25 @@ class SequenceSet:
                 self.lost.append((k, str(error)))
         finally:
             solver.close()
-        with world.timers("output"):
-            self.writer.sync()
+        if self.group.root:
+            energy, low, high = rows.T
+            took = time.monotonic() - begun
+            self.writer.finish(
+                k, state, energy=energy, low=low, high=high, mean=solver.mean, steps=solver.steps, seconds=took
+            )
+        if self.group.size > 1 or time.monotonic() - self.settled > SETTLE:
+            self._settle()
+        return None
+
+    def _settle(self):
+        """What is finished is on the disk, and counts."""
+        with self.world.timers("output"):
+            if not self.group.root:
+                self.writer.settle()
             self.group.barrier()
             if self.group.root:
-                energy, low, high = rows.T
-                seconds = time.monotonic() - begun
-                self.writer.finish(
-                    k, state, energy=energy, low=low, high=high, mean=solver.mean, steps=solver.steps, seconds=seconds
-                )
-        return None
+                self.writer.settle()
+        self.settled = time.monotonic()
 
     def _service(self):
         """Why this group must stop, if it must; how far all are."""

@@ -117,6 +117,9 @@ class Plan:
         self.steps_between = _whole_steps(table, path)
         self.parameters = self._draw(seed, number)
         start = self.parameters.get("set.start", np.full(self.count, table["start"]))
+        if start.min() < 0:
+            k = int(np.argmin(start))
+            raise RunFileError(f"{path}: [set] start: must be at least 0, is {start[k]:g} in sequence {number[k]}")
         self.steps_before = np.rint(start / table["timestep"]).astype(np.int64)
         self.start = self.steps_before * table["timestep"]
 

@@ -22,7 +22,7 @@ amplitude = 0.2
 [set]
 count = 30
 frames = 5
-interval = 1.0
+interval = 4.0
 timestep = 0.02
 stride = 2
 ranks = {ranks}
@@ -31,7 +31,7 @@ key = "initial.exact_mean"
 normal = [0.5, 0.1]
 [[vary]]
 key = "set.start"
-values = [0.0, 4.0]
+values = [0.0, 16.0]
 """
 
 
