@@ -113,17 +113,18 @@ def _hdf5(path: Path) -> str:
     from ostwald.io.fields import fields_info
     from ostwald.io.h5md import trajectory_info
     from ostwald.io.nuclei import nuclei_info
+    from ostwald.io.profiles import profiles_info
     from ostwald.io.sequences import sequences_info
     from ostwald.io.timeseries import series_info
 
     if path.name.startswith("checkpoint-"):
         return _checkpoint_line(checkpoint_info(path, verify=True))
-    for describe_file in (trajectory_info, series_info, nuclei_info, fields_info, sequences_info):
+    for describe_file in (trajectory_info, series_info, nuclei_info, fields_info, profiles_info, sequences_info):
         text = describe_file(path)
         if text:
             return f"{path}: {text}"
     raise ValueError(
-        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei, fields or sequences nor a checkpoint of Ostwald"
+        f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei, fields, profiles or sequences nor a checkpoint of Ostwald"
     )
 
 

@@ -8,6 +8,7 @@ trajectory.h5     H5MD
 nuclei.h5         nuclei over time
 fields.h5, .xdmf  fields over time
 sequences.h5      many short runs, each a sequence of fields
+profiles.h5       structure factors over time
 checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 timing.json       where the time went
@@ -47,6 +48,7 @@ class RunDirectory:
         self.nuclei_file = self.path / "nuclei.h5"
         self.fields_file = self.path / "fields.h5"
         self.sequences_file = self.path / "sequences.h5"
+        self.profiles_file = self.path / "profiles.h5"
         self.checkpoints = self.path / "checkpoints"
         self.timing_file = self.path / "timing.json"
         self.report_file = self.path / "report.html"
@@ -158,7 +160,7 @@ class RunDirectory:
     def _files(self) -> list[Path]:
         mine = [self.run_file, self.provenance_file, self.log_file, self.series_file, self.series_csv]
         mine += [self.trajectory_file, self.nuclei_file, self.fields_file, self.fields_file.with_suffix(".xdmf")]
-        mine += [self.sequences_file, self.timing_file, self.report_file]
+        mine += [self.sequences_file, self.profiles_file, self.timing_file, self.report_file]
         mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
         return mine + [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
-from ostwald.app.jobs.phasefield_outputs import Outputs
+from ostwald.app.jobs.phasefield_outputs import Outputs, make_analyses
 from ostwald.app.jobs.phasefield_schema import KINDS, TABLES
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
@@ -325,8 +325,13 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         well = make_well(model)
     except ValueError as error:
         raise RunFileError(f"{path}: [model]: {error}") from None
-    if Schedule(values["analysis"]) and len(well.minima()) < 2:
-        raise RunFileError(f"{path}: [analysis]: needs a well of two minima")
+    if Schedule(values["analysis"]):
+        if len(well.minima()) < 2:
+            raise RunFileError(f"{path}: [analysis]: needs a well of two minima")
+        try:
+            make_analyses(values["analysis"], len(shape))
+        except ValueError as error:
+            raise RunFileError(f"{path}: [analysis]: {error}") from None
     try:
         elasticity = make_elasticity(values["elasticity"], len(shape))
     except ValueError as error:

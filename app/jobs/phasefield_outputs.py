@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ostwald.app.jobs.schedule import Schedule
-from ostwald.app.phasefield import Morphology, StructureFactor, quantities
+from ostwald.app.phasefield import Modes, Morphology, StructureFactor, quantities
 from ostwald.io.fields import FieldSeries
+from ostwald.io.profiles import ProfileFile
 
 
 class Outputs:
@@ -16,15 +17,17 @@ class Outputs:
 
     def __init__(self, world, values, directory, solver, state=None):
         self.world, self.solver = world, solver
-        table, last = values["analysis"], state or {}
-        self.analysed, self.analyses = Schedule(table, last.get("analysis")), []
-        if self.analysed:
-            self.analyses = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
+        last, resumed = state or {}, state is not None
+        self.analysed, self.file = Schedule(values["analysis"], last.get("analysis")), directory.profiles_file
+        self.analyses = make_analyses(values["analysis"], len(solver.parts.shape), last) if self.analysed else []
+        self.profiles = None
+        if self.analysed and resumed and self.file.exists():
+            self.profiles = ProfileFile.resume(self.file, world, solver.steps - 1)
         table = values["fields"]
         self.framed, self.names, self.fields = Schedule(table, last.get("fields")), table["names"], None
         if self.framed:
             file = directory.fields_file
-            if state is not None and file.exists():
+            if resumed and file.exists():
                 self.fields = FieldSeries.resume(file, solver.parts, solver.steps - 1)
             else:
                 parts = quantities.components(solver, self.names)
@@ -48,18 +51,39 @@ class Outputs:
         if self.analysed.due(solver.steps, solver.time) or (last and self.analysed):
             with timers("analysis"):
                 for each in self.analyses:
-                    found |= each.measure(solver)[0]
+                    numbers, profiles = each.measure(solver)
+                    found |= numbers
+                    if "wave_number" in profiles:
+                        self._write(profiles)
         return found
+
+    def _write(self, profiles):
+        solver, s = self.solver, profiles["structure_factor"]
+        if self.profiles is None:
+            over = {name: profiles[name] for name in ("wave_number", "modes")}
+            self.profiles = ProfileFile.create(self.file, self.world, over, {"structure_factor": len(s)})
+        self.profiles.append(solver.steps, solver.time, structure_factor=s)
 
     def state(self) -> dict:
         """For a checkpoint."""
-        return dict(fields=self.framed.last, analysis=self.analysed.last)
+        modes = [each.earlier for each in self.analyses if isinstance(each, Modes)]
+        return dict(fields=self.framed.last, analysis=self.analysed.last, modes=modes[0] if modes else None)
 
     def sync(self) -> None:
         """Collective: all of it is on the disk."""
-        if self.fields:
-            self.fields.sync()
+        for file in (self.fields, self.profiles):
+            if file:
+                file.sync()
 
     def close(self) -> None:
-        if self.fields:
-            self.fields.close()
+        for file in (self.fields, self.profiles):
+            if file:
+                file.close()
+
+
+def make_analyses(table, dimensions: int, state=None) -> list:
+    """The analyses that a table [analysis] asks for. ValueError where one cannot be; state: of Outputs.state()."""
+    found = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
+    if table["modes"] is not None:
+        found.append(Modes(table["modes"], dimensions, (state or {}).get("modes")))
+    return found

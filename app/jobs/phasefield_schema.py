@@ -247,6 +247,9 @@ ANALYSIS = Table(
     {
         **schedule.keys("analyses"),
         "domains": Key("bool", True, doc="count domains, too"),
+        "modes": Key(
+            "int*", None, doc="wave vectors, one after another, in units of 2π/L: their amplitudes and growth rates"
+        ),
         "level": Key("float", None, doc="φ of the interface; default: the middle of the well's outermost minima"),
     },
     doc="Characteristic lengths, interfaces, topology and domains on the fly, in the time series.",

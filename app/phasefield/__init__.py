@@ -2,7 +2,7 @@
 
 from ostwald.app.phasefield.allen_cahn import AllenCahn
 from ostwald.app.phasefield.cahn_hilliard import CahnHilliard, Diverged
-from ostwald.app.phasefield.diagnostics import Morphology, StructureFactor, amplitudes
+from ostwald.app.phasefield.diagnostics import Modes, Morphology, StructureFactor, amplitudes
 from ostwald.app.phasefield.elasticity import Elasticity, cubic
 from ostwald.app.phasefield.initial import (
     Constant,
@@ -30,6 +30,7 @@ __all__ = [
     "Given",
     "InitialField",
     "Layers",
+    "Modes",
     "Morphology",
     "PFHub",
     "Perlin",

@@ -82,6 +82,32 @@ def amplitudes(solver, modes) -> np.ndarray:
     return real + 1j * np.where(turned, -imaginary, imaginary)
 
 
+class Modes:
+    """Amplitudes |φ^| of some wave vectors 2π modes/L, and their growth rates log(|later|/|earlier|)/(t2 - t1) since the
+    measurement before; NaN in the first one.
+
+    modes: integers, (m, d) or one after another. earlier: what .earlier was, to go on behind a restart: (time, amplitudes).
+    """
+
+    def __init__(self, modes, dimensions: int, earlier=None):
+        modes = np.asarray(modes)
+        if modes.size % dimensions or not modes.size or modes.dtype.kind not in "iu":
+            raise ValueError(f"modes must be {dimensions} integers each")
+        self.modes, self.earlier = modes.reshape(-1, dimensions), earlier
+        if not self.modes.any(axis=1).all():
+            raise ValueError("a mode must have a wave number that is not 0")
+        names = ["_".join(str(k).replace("-", "m") for k in mode) for mode in self.modes.tolist()]
+        self.columns = {f"amplitude_{name}": "1" for name in names} | {f"growth_{name}": "1/time" for name in names}
+
+    def measure(self, solver) -> tuple[dict, dict]:
+        now, rate = np.abs(amplitudes(solver, self.modes)), np.full(len(self.modes), math.nan)
+        if self.earlier is not None and solver.time > self.earlier[0]:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rate = np.log(now / self.earlier[1]) / (solver.time - self.earlier[0])
+        self.earlier = solver.time, now.tolist()
+        return dict(zip(self.columns, [*now.tolist(), *rate.tolist()])), {}
+
+
 class Morphology:
     """Interfaces and domains of the two phases φ > level (high) and φ <= level (low), in one pass over the field.
 

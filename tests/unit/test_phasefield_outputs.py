@@ -1,11 +1,24 @@
 """What a phase-field run writes on the way: frames of several fields, when they are due."""
 
+import json
+
 import numpy as np
 import pytest
 
 from ostwald.app.cli import main
-from ostwald.app.phasefield import CahnHilliard, ElasticFields, Elasticity, Perlin, cubic, double_well, quantities
+from ostwald.app.phasefield import (
+    CahnHilliard,
+    ElasticFields,
+    Elasticity,
+    Modes,
+    Perlin,
+    StructureFactor,
+    cubic,
+    double_well,
+    quantities,
+)
 from ostwald.io.fields import field_frames, open_field
+from ostwald.io.profiles import read_profiles
 from ostwald.io.timeseries import read_series
 from ostwald.parallel import World
 
@@ -54,6 +67,8 @@ def test_frames_and_analyses_at_given_times(tmp_path):
         ("[0.1, 0.11, 0.5]", "[0.1, 0.1]", "[fields] times: must ascend"),
         ("[0.1, 0.11, 0.5]", "[0.0, 0.1]", "[fields] times: must be above 0"),
         ("interval = 0.3", 'names = ["phi", "phi"]', "[fields] names: must be different"),
+        ("first = 0.04", "modes = [1, 2, 3]\nfirst = 0.04", "[analysis]: modes must be 2 integers each"),
+        ("first = 0.04", "modes = [0, 0]\nfirst = 0.04", "[analysis]: a mode must have"),
         ("interval = 0.3", "names = []", "[fields] names: must be"),
         ("interval = 0.3", 'names = ["phy"]', "[fields] names: 'phy' is not known; did you mean 'phi'"),
         ("interval = 0.3", 'names = ["stress"]', "[fields] names: 'stress' needs the table [elasticity]"),
@@ -92,3 +107,43 @@ def test_frames_of_several_fields(tmp_path):
             size = max(np.abs(values).max(), 1e-3)
             assert open_field(file, name, frame)[:] == pytest.approx(values, abs=1e-11 * size), (name, step)
     assert "stress_xy" in (tmp_path / "run/fields.xdmf").read_text()
+
+
+def test_profiles_and_growth_rates(tmp_path):
+    """S(k) over time is that of the solver, its sum the variance; small waves grow as the step's formula says."""
+    text = JOB.replace("amplitude = 0.4", "amplitude = 1e-6").replace("steps = 100", "steps = 30")
+    modes = [(1, 0), (2, -1), (0, 1)]
+    flat = [k for mode in modes for k in mode]
+    text = text.replace("first = 0.04\nper_decade = 1", f"every = 10\nmodes = {flat}")
+    assert run(tmp_path, text) == 0
+    rows = read_series(tmp_path / "run/series.h5")
+    assert rows["step"].tolist() == [0, 10, 20, 30]
+    q = ((2 * np.pi * np.array(modes) / (24, 32)) ** 2).sum(axis=1)
+    curvature = double_well(3.0).energy(0.5, 2)
+    rates = np.log((1 - 0.02 * q * curvature) / (1 + 0.02 * 3 * q**2)) / 0.02
+    for name, rate in zip(("1_0", "2_m1", "0_1"), rates):
+        grown = rows[f"growth_{name}"]
+        assert np.isnan(grown[0]) and grown[1:] == pytest.approx(rate, rel=1e-5)
+        assert np.log(rows[f"amplitude_{name}"][3] / rows[f"amplitude_{name}"][0]) == pytest.approx(
+            rate * 0.6, rel=1e-5
+        )
+    profiles, over = read_profiles(tmp_path / "run/profiles.h5")
+    assert profiles["step"].tolist() == [0, 10, 20, 30]
+    solver = CahnHilliard(World(), (24, 32), double_well(3.0), 3.0)
+    solver.set_field(Perlin((24, 32), seed=1, amplitude=1e-6, cells=4).source(solver.parts))
+    for k in range(4):
+        numbers, wanted = StructureFactor().measure(solver)
+        assert profiles["structure_factor"][k] == pytest.approx(wanted["structure_factor"], rel=1e-9, abs=1e-22)
+        assert (profiles["structure_factor"][k] * over["modes"]).sum() / (24 * 32) == pytest.approx(numbers["variance"])
+        assert np.array_equal(over["wave_number"], wanted["wave_number"])
+        solver.step(0.02, 10)
+
+
+def test_growth_rates_go_on_behind_a_restart():
+    solver = CahnHilliard(World(), (24, 32), double_well(3.0), 3.0)
+    solver.set_field(Perlin((24, 32), amplitude=0.1, cells=4).source(solver.parts))
+    modes = Modes([1, 0, 2, 1], 2)
+    modes.measure(solver)
+    solver.step(0.02, 5)
+    earlier = json.loads(json.dumps(modes.earlier))  # as a checkpoint keeps it
+    assert Modes([1, 0, 2, 1], 2, earlier).measure(solver) == modes.measure(solver)
