@@ -100,15 +100,53 @@ def parser() -> argparse.ArgumentParser:
         "path", nargs="+", help="potential, structure, trajectory, checkpoint, time series, run file or run directory"
     )
 
-    convert = commands.add_parser("convert", help="convert structures and trajectories between formats")
-    convert.add_argument("source", help="structure, trajectory or run directory (its trajectory)")
-    convert.add_argument("target")
+    convert = commands.add_parser(
+        "convert",
+        help="convert structures, trajectories and data sets between formats",
+        description="Convert structures and trajectories, or make a data set: a target NAME.dataset takes labelled structures "
+        "from extended XYZ, n2p2's input.data, directories of DeePMD-kit, VASP's OUTCAR and vasprun.xml, ASE databases and "
+        "other data sets, checks them and tells what is wrong. From a data set to the others, too.",
+    )
+    convert.add_argument(
+        "source", nargs="+", help="structure, trajectory, run directory (its trajectory), or labelled structures"
+    )
+    convert.add_argument("target", help="file; NAME.dataset, input.data or DIRECTORY/ for labelled structures")
     convert.add_argument(
         "--index",
         default=None,
         help="frame or slice of the source, as in ASE, such as 0, ::10, or with an equals sign where it begins with a minus: "
         "--index=-1, --index=-2: (default: all frames)",
     )
+    labelled = convert.add_argument_group("labelled structures")
+    labelled.add_argument(
+        "--from", dest="format", help="dataset, extxyz, n2p2, deepmd or ase (default: what it looks like)"
+    )
+    labelled.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="LABEL=NAME",
+        help="the source's name of energy, forces, stress, virial, weight or group, such as energy=REF_energy (repeatable)",
+    )
+    labelled.add_argument(
+        "--group", help="name of the group of all structures (default: as the source says, else its name)"
+    )
+    labelled.add_argument(
+        "--units",
+        nargs=2,
+        metavar=("LENGTH", "ENERGY"),
+        help="of the source, such as bohr Hartree (default: angstrom eV)",
+    )
+    labelled.add_argument(
+        "--stress-order", metavar="ORDER", help="of the source's stresses (default: xx,yy,zz,yz,xz,xy)"
+    )
+    labelled.add_argument(
+        "--stress-groups", nargs="+", metavar="GROUP", help="the groups that --stress-order is for (default: all)"
+    )
+    labelled.add_argument(
+        "--species", nargs="+", default=(), help="elements of the types, where a DeePMD set does not name them"
+    )
+    labelled.add_argument("--clean", action="store_true", help="leave out copies and structures with an error")
 
     _add_bench(commands)
 

@@ -117,15 +117,31 @@ def nucleation(given) -> int:
 
 @on_root
 def convert(given) -> int:
+    from ostwald.app.training import convert as labelled
     from ostwald.io.structures import convert
 
-    source = Path(given.source)
+    if labelled.is_labelled(given.source, given.target):
+        return _convert_labelled(given)
+    source = Path(given.source[0])
     if source.is_dir():
         source /= "trajectory.h5"
         if not source.exists():
-            raise ValueError(f"{given.source}: a directory without a trajectory.h5")
+            raise ValueError(f"{given.source[0]}: a directory without a trajectory.h5")
     frames = convert(source, given.target, given.index)
     print(f"{given.target}: {frames} frame{'s' * (frames != 1)}")
+    return 0
+
+
+def _convert_labelled(given) -> int:
+    from ostwald.app.training.convert import convert, reading, shear_order
+
+    if given.index is not None:
+        raise ValueError("--index is for trajectories, not for labelled structures")
+    how = reading(given.label, given.group, given.units, given.species)
+    order = shear_order(given.stress_order, given.stress_groups) if given.stress_order else None
+    count, report = convert(given.source, given.target, how, format=given.format, order=order, clean=given.clean)
+    print(report)
+    print(f"\n{given.target}: {count} structure{'s' * (count != 1)} written")
     return 0
 
 

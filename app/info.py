@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ostwald.app.runfile import load_toml, validate
 from ostwald.io.checkpoint import checkpoint_info, list_checkpoints
+from ostwald.io.datasets import is_dataset
 from ostwald.io.text import read_text
 
 
@@ -36,6 +37,8 @@ def describe(path) -> str:
                 f"{path}: a directory, but neither of a run (no run.toml) nor of a potential (no input.nn) nor with checkpoints"
             )
         return "\n".join([f"{path}: checkpoints", *("  " + _checkpoint_line(checkpoint) for checkpoint in found)])
+    if is_dataset(path):
+        return f"{path}: {_data_set(path)}"
     if path.suffix in (".h5", ".h5md", ".hdf5"):
         return _hdf5(path)
     if path.suffix == ".toml" and "job" in (raw := load_toml(path)):
@@ -126,6 +129,17 @@ def _hdf5(path: Path) -> str:
     raise ValueError(
         f"{path}: an HDF5 file, but neither a trajectory, a time series, a file of nuclei, fields, profiles or sequences nor a checkpoint of Ostwald"
     )
+
+
+def _data_set(path: Path) -> str:
+    from ostwald.app.training.checks import check
+    from ostwald.io.datasets import open_dataset
+
+    ds = open_dataset(path)
+    lines = [str(check(ds)).partition(": ")[2]]
+    if sources := ds.provenance.get("sources"):
+        lines.append(f"from {', '.join(sources)}")
+    return "\n".join(lines)
 
 
 def _potential_or_structure(path: Path) -> str:

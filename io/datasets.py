@@ -296,6 +296,22 @@ def is_dataset(path) -> bool:
         return False
 
 
+def voigt(tensor) -> np.ndarray:
+    """(6,) xx yy zz yz xz xy of a (3, 3) matrix, nine numbers, or these six."""
+    tensor = np.asarray(tensor, float).reshape(-1)
+    if tensor.size == 6:
+        return tensor
+    if tensor.size != 9:
+        raise ValueError(f"a stress or virial has 6 or 9 numbers, not {tensor.size}")
+    matrix = tensor.reshape(3, 3)
+    return (0.5 * (matrix + matrix.T)).reshape(-1)[[0, 4, 8, 5, 2, 1]]
+
+
+def matrix_of(stress) -> np.ndarray:
+    """(…, 3, 3) of (…, 6) numbers xx yy zz yz xz xy."""
+    return np.asarray(stress)[..., [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(*np.shape(stress)[:-1], 3, 3)
+
+
 # --- inside
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ase import units
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
-from ostwald.io.structures import Structure, StructureError, species_of
+from ostwald.io.structures import Structure, StructureError, boxed, opened, species_of
 from ostwald.io.table import LineReader, format_table, parse_table
 
 _ASE_VELOCITY = 1000 * units.fs  # Å/ps per ASE's unit of velocity
@@ -18,10 +18,8 @@ _ASE_VELOCITY = 1000 * units.fs  # Å/ps per ASE's unit of velocity
 
 def frames(path, index=None):
     """The frames of a file, one in memory at a time; only frame `index` where given. StructureError names file, line."""
-    from ostwald.io.structures import _opened
-
     kept = deque(maxlen=-index if index is not None and index < 0 else 1)
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, frame in enumerate(_blocks(LineReader(file), path)):
             if index is None or number == index:
                 yield _structure(*frame, path)
@@ -99,10 +97,8 @@ def _structure(data, count, line, path):
     origin = np.array(info.pop("Origin", np.zeros(3)), float)
     periodic = info.pop("pbc", [matrix is not None] * 3)
     if matrix is None:
-        from ostwald.io.structures import _box_around
-
         periodic = np.zeros(3, bool)
-        matrix, origin = _box_around(positions, np.zeros((3, 3)), np.zeros(3), lambda _: np.eye(3))
+        matrix, origin = boxed(positions, np.zeros((3, 3)))
     else:
         matrix = np.array(matrix, float).reshape(3, 3).T  # ASE parses nine numbers in Fortran order
     for name in ("step", "time"):

@@ -27,9 +27,9 @@ def read(path, species=None) -> Structure:
     species: the symbols of types 1, 2, ...; otherwise taken from Atom Type Labels, from the comments behind the masses,
     from the masses themselves, or else the type numbers as words. StructureError names file and line.
     """
-    from ostwald.io.structures import _opened
+    from ostwald.io.structures import opened
 
-    with _opened(path) as file:
+    with opened(path) as file:
         data = file.read()
     data = data.replace(b"\r\n", b"\n") if b"\r" in data[:4096] else data
     # lines that begin with a capital are few; only those are looked at closely

@@ -19,10 +19,10 @@ def frames(path, index=None, species=None):
     species: the symbols of types 1, 2, ...; otherwise from the column element or typelabel, or the type numbers.
     A frame cut short at the end of the file, as a killed job leaves it, is left out.
     """
-    from ostwald.io.structures import _opened
+    from ostwald.io.structures import opened
 
     kept = []
-    with _opened(path) as file:
+    with opened(path) as file:
         lines = LineReader(file)
         number = -1
         while (frame := _frame(lines, path, species, skip=index is not None and 0 <= index != number + 1)) is not False:

@@ -8,10 +8,11 @@
 | h5md | *.h5md, *.h5 | io/h5md.py |
 | ase | everything else that ASE knows | |
 
-All of them also with .gz at the end, except h5md.
+All of them also with .gz or .xz at the end, except h5md. n2p2's input.data and data sets: io/labelled.py.
 """
 
 import gzip
+import lzma
 import os
 import re
 import sys
@@ -23,6 +24,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from ostwald.io.datasets import matrix_of, voigt
 
 
 class StructureError(ValueError):
@@ -70,9 +73,11 @@ class Structure:
         return np.array(self.species, dtype=str)[self.types] if len(self) else np.empty(0, "U1")
 
     def to_ase(self):
-        """The same as ase.Atoms (velocities in ASE's units; the origin becomes ASE's celldisp)."""
+        """The same as ase.Atoms (velocities in ASE's units; the origin becomes ASE's celldisp; an energy is a result of its
+        calculator, with forces and stress)."""
         import ase
         from ase import units
+        from ase.calculators.singlepoint import SinglePointCalculator
 
         symbols = self.symbols
         known = set(self.species[t] for t in np.unique(self.types)) <= set(ase.data.chemical_symbols)
@@ -94,13 +99,19 @@ class Structure:
         for name in ("ids", "images"):
             if getattr(self, name) is not None:
                 atoms.set_array({"ids": "id", "images": "image"}[name], getattr(self, name))
+        if "energy" in self.info:
+            labels = {"energy": float(self.info["energy"])}
+            if "forces" in self.arrays:
+                labels["forces"] = np.asarray(self.arrays["forces"])
+            if "stress" in self.info:
+                labels["stress"] = voigt(self.info["stress"])
+            atoms.calc = SinglePointCalculator(atoms, **labels)
         return atoms
 
     @classmethod
     def from_ase(cls, atoms) -> "Structure":
         """From ase.Atoms. A cell without volume gets a box around the atoms on its open axes."""
         from ase import units
-        from ase.geometry import complete_cell
 
         names, types = species_of(np.array(atoms.get_chemical_symbols(), dtype=str))
         arrays = {
@@ -110,16 +121,17 @@ class Structure:
         }
         if atoms.has("tags") and np.any(atoms.get_tags()):
             arrays["tags"] = atoms.get_tags()
-        if atoms.calc is not None:
-            for key, name in (("forces", "forces"), ("energies", "energies")):
-                if key in getattr(atoms.calc, "results", {}):
-                    arrays[name] = np.array(atoms.calc.results[key])
+        results = getattr(atoms.calc, "results", {})
+        arrays |= {key: np.array(results[key]) for key in ("forces", "energies") if key in results}
+        labels = {key: results[key] for key in ("energy", "free_energy") if key in results}
+        if "stress" in results:
+            labels["stress"] = matrix_of(voigt(results["stress"]))  # nine numbers, as other programs expect them
         matrix, origin = np.array(atoms.cell), np.array(atoms.get_celldisp()).reshape(3)
         lengths = np.linalg.norm(matrix, axis=1)
         if np.any(lengths < 1e-10) or abs(np.linalg.det(matrix)) < 1e-10:
             if np.any(atoms.pbc & (lengths < 1e-10)):
                 raise StructureError("a periodic axis has no cell vector")
-            matrix, origin = _box_around(atoms.positions, matrix, lengths, complete_cell)
+            matrix, origin = boxed(atoms.positions, matrix)
         masses = None
         if atoms.has("masses"):
             all_masses = atoms.get_masses()
@@ -136,7 +148,7 @@ class Structure:
             images=arrays.pop("image").astype(np.int32) if "image" in arrays else None,
             masses=masses,
             arrays=arrays,
-            info=dict(atoms.info),
+            info=dict(atoms.info) | labels,
         )
 
 
@@ -188,18 +200,20 @@ def format_of(path, writing: bool = False) -> str:
     """The format of a file, from its name and, where that says nothing, from its first lines."""
     path = Path(path)
     name = path.name.lower()
-    name = name[:-3] if name.endswith(".gz") else name
+    name = name[:-3] if name.endswith((".gz", ".xz")) else name
     suffix = Path(name).suffix
     if suffix in (".h5md", ".h5", ".hdf5"):
         return "h5md"
     if suffix in (".xyz", ".extxyz"):
         return "extxyz"
+    if name == "input.data":
+        return "n2p2"
     if suffix in (".lmp", ".lammps", ".data") or name.startswith("data."):
         return "lammps-data"
     if suffix in (".dump", ".lammpstrj") or name.startswith("dump."):
         return "lammps-dump"
     if not writing and path.is_file():
-        with _opened(path) as file:
+        with opened(path) as file:
             head = file.read(4096)
         if head.startswith(b"\x89HDF"):
             return "h5md"
@@ -207,6 +221,8 @@ def format_of(path, writing: bool = False) -> str:
             return "lammps-dump"
         if re.search(rb"^\s*\d+\s+atoms\s*$", head, re.M) and re.search(rb"xlo\s+xhi", head):
             return "lammps-data"
+        if re.match(rb"\s*begin\s*\n", head):
+            return "n2p2"
         if re.match(rb"\s*\d+\s*\n.*Properties=", head):
             return "extxyz"
     return "ase"
@@ -247,7 +263,7 @@ def iterate_structures(path, format: str | None = None, **options) -> Iterator[S
                 raise StructureError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
     except OSError as error:
         raise StructureError(f"{path}: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise StructureError(f"{path}: the compressed file is truncated or damaged") from error
     except StructureError:
         raise
@@ -357,7 +373,7 @@ def _write(path, structures, format, options) -> int:
                 from ostwald.io.extxyz import formatted
             else:
                 raise StructureError(f"{path}: '{format}' is not a format that is written here")
-            with _opened(part, "wb") as file:
+            with opened(part, "wb") as file:
                 for structure in counted():
                     if format == "lammps-data" and count > 1:
                         raise StructureError(f"{path}: a LAMMPS data file holds one frame")
@@ -374,12 +390,18 @@ def _write(path, structures, format, options) -> int:
     return count
 
 
-def _opened(path, mode="rb"):
-    return gzip.open(path, mode) if Path(path).suffix == ".gz" else open(path, mode)
+def opened(path, mode="rb"):
+    """A binary file, packed and unpacked by its suffix (.gz, .xz)."""
+    return {".gz": gzip.open, ".xz": lzma.open}.get(Path(path).suffix, open)(path, mode)
 
 
-def _box_around(positions, matrix, lengths, complete_cell):
+def boxed(positions, matrix):
+    """(matrix (3, 3), origin (3,)) Å: a cell with a box around the atoms (n, 3) on the axes that have no vector, 1 Å wider
+    than they are on either side."""
+    from ase.geometry import complete_cell
+
     matrix = np.array(matrix, float)
+    lengths = np.linalg.norm(matrix, axis=1)
     matrix[lengths < 1e-10] = 0
     full = complete_cell(matrix)
     s = positions @ np.linalg.inv(full)

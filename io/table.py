@@ -46,7 +46,12 @@ class LineReader:
     def __init__(self, file):
         self.file = file
         self.number = 0
-        self._piece, self._at = b"", 0
+        self._take(b"")
+
+    def _take(self, piece: bytes):
+        self._piece, self._at = piece, 0
+        self._breaks = np.flatnonzero(np.frombuffer(piece, np.uint8) == 10)
+        self._next = 0  # line breaks before _at
 
     def line(self) -> str | None:
         """The next line without blanks around it; None at the end of the file."""
@@ -57,19 +62,16 @@ class LineReader:
         """The next `rows` lines; None where the file ends before. The last line of a file may lack its line break."""
         parts, need = [], rows
         while need:
-            have = self._piece.count(b"\n", self._at)
+            have = len(self._breaks) - self._next
             if have >= need:
-                if need == 1:
-                    end = self._piece.index(b"\n", self._at) + 1
-                else:
-                    breaks = np.flatnonzero(np.frombuffer(self._piece, np.uint8)[self._at :] == 10)
-                    end = self._at + int(breaks[need - 1]) + 1
+                self._next += need
+                end = int(self._breaks[self._next - 1]) + 1
                 parts.append(self._piece[self._at : end])
-                self._at, need = end, 0
+                self._at = end
                 break
             parts.append(self._piece[self._at :])
             need -= have
-            self._piece, self._at = self.file.read(1 << 24), 0
+            self._take(self.file.read(1 << 24))
             if not self._piece:
                 if need == 1 and parts[-1] and not parts[-1].endswith(b"\n"):
                     break
@@ -79,8 +81,10 @@ class LineReader:
 
     def at_end(self) -> bool:
         """Whether nothing but blanks follows."""
-        while not self._piece[self._at :].strip():
-            self._piece, self._at = self.file.read(1 << 24), 0
+        while True:
+            for at in range(self._at, len(self._piece), 4096):
+                if self._piece[at : at + 4096].strip():
+                    return False
+            self._take(self.file.read(1 << 24))
             if not self._piece:
                 return True
-        return False
