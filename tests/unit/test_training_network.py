@@ -10,7 +10,7 @@ from ostwald.app.potentials import PotentialError
 from ostwald.app.potentials.hdnnp import HDNNP, grids
 from ostwald.app.potentials.hdnnp.descriptors import VOIGT, Descriptors
 from ostwald.app.potentials.hdnnp.model import sort_key
-from ostwald.app.potentials.hdnnp.network import ACTIVATION, Network
+from ostwald.app.potentials.hdnnp.network import ACTIVATION, Network, _State
 from ostwald.app.training import described
 from ostwald.parallel import World
 
@@ -93,6 +93,30 @@ def test_jacobian_equals_autograd(case):
         (want,) = torch.autograd.grad((value * along).sum(), network.theta, retain_graph=True)
         got = (rows * along.unsqueeze(-1)).flatten(0, -2).sum(0)
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_kernel_of_tangents_is_torchs(case, dtype, monkeypatch):
+    """Also for atoms that no centre of an element sees, and on two threads."""
+    model, _, data = case
+    network = Network(model, dtype)
+    batch, _ = data.batch([2, 1], dtype)
+    part = batch.elements[0]
+    kept = part.atoms != 3
+    part.counts[3] = 0
+    part.atoms, part.centres, part.derivatives = part.atoms[kept], part.centres[kept], part.derivatives[kept]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        out, jacobian = network.jacobian(batch)
+    finally:
+        torch.set_num_threads(threads)
+    monkeypatch.setattr(_State, "_native_tangents", _State.torch_tangents)
+    want_out, want = network.jacobian(batch)
+    tight = 1e-11 if dtype == torch.float64 else 3e-5
+    for name in ("forces", "stress"):
+        for a, b in ((getattr(out, name), getattr(want_out, name)), (getattr(jacobian, name), getattr(want, name))):
+            assert float((a - b).abs().max()) <= tight * float(b.abs().max())
 
 
 def test_gradients_by_parameters_are_those_of_differences(case):

@@ -10,6 +10,9 @@ from ostwald.app.potentials.hdnnp.network import Network
 from ostwald.app.training import described
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
+from ostwald.app.training.minibatch import Minibatch
+from ostwald.app.training.schedules import Rate
+from ostwald.parallel.training import exchange
 
 
 @pytest.fixture
@@ -98,3 +101,89 @@ class _Evaluate(torch.nn.Module):
 
     def forward(self, batch):
         return self.network.evaluate(batch)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "exponential", "cosine"])
+def test_rates_begin_and_end_where_they_should(schedule):
+    rate = Rate(schedule, 1e-2, 1e-4, 101, warmup=4)
+    assert rate(0) == pytest.approx(rate(3) / 4, rel=0.2) and rate(3) == pytest.approx(1e-2, rel=0.2)
+    assert rate(100) == pytest.approx({"constant": 1e-2, "exponential": 1e-4, "cosine": 1e-4}[schedule], rel=0.05)
+
+
+def test_warm_restarts_double_their_period():
+    rate = Rate("cosine", 1.0, 0.0, 1000, period=10)
+    assert [k for k in range(1, 160) if rate(k) == 1.0] == [10, 30, 70, 150]
+    assert rate(5) == pytest.approx(0.5) and rate(20) == pytest.approx(0.5)
+
+
+def test_minibatches_take_every_structure_once_an_epoch(problem, world):
+    model, data = problem
+    chosen = np.array([5, 0, 3, 2, 1])
+    trainer = minibatch(world, model, data, chosen=chosen, batch=2)
+    epochs = []
+    for _ in range(2):
+        batches = []
+        for _ in range(trainer.per_epoch):
+            batches.append(trainer._batch())
+            trainer.updates += 1
+        assert [len(b) for b in batches] == [2, 2, 1]
+        epochs.append(np.concatenate(batches).tolist())
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(chosen) and epochs[0] != epochs[1]
+
+
+def minibatch(world, model, data, chosen=None, batch=4, **options):
+    loss, chosen = Loss(10.0, 1.0, 1.0).of(data.dataset), np.arange(len(data)) if chosen is None else chosen
+    rate = Rate("exponential", 1e-2, 1e-3, 40)
+    return Minibatch(world, Network(model), data, chosen, loss, exchange("mpi", world), rate, batch, **options)
+
+
+def test_a_full_batch_has_the_gradient_of_the_loss(problem, world):
+    model, data = problem
+    trainer = minibatch(world, model, data, batch=len(data))
+    batch, labels = data.batch(np.arange(len(data)))
+    total = sum(r.square().sum() for r in trainer.loss.residuals(trainer.network.evaluate(batch), batch, labels))
+    (want,) = torch.autograd.grad(total, trainer.network.theta)
+    before = trainer.network.theta.detach().clone()
+    trainer.step()
+    assert trainer.value == pytest.approx(float(total.detach()), rel=1e-12)
+    torch.testing.assert_close(trainer.network.theta.grad, want, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        trainer.network.theta.detach() - before, -1e-2 * want.sign(), rtol=1e-4, atol=1e-6
+    )  # Adam's first
+
+
+def test_weights_decay_and_biases_do_not(problem, world):
+    model, data = problem
+    kept, decayed = (minibatch(world, model, data, decay=decay) for decay in (0.0, 0.3))
+    start, mask = kept.network.theta.detach().clone(), kept.network.weights_mask()
+    for trainer in (kept, decayed):
+        trainer.step()
+    moved = decayed.network.theta.detach() - kept.network.theta.detach()
+    torch.testing.assert_close(moved, torch.where(mask, -1e-2 * 0.3 * start, torch.zeros_like(start)))
+    assert 0 < int(mask.sum()) < len(mask)
+
+
+@pytest.mark.parametrize("kind", ["levenberg-marquardt", "adam"])
+def test_a_restored_optimiser_goes_on_bit_by_bit(problem, world, kind):
+    model, data = problem
+
+    def make():
+        if kind == "adam":
+            return minibatch(world, model, data, average=0.9, clip=1.0, decay=1e-3)
+        return LevenbergMarquardt(
+            world, Network(model), data, np.arange(len(data)), Loss(1.0, 1.0, 1.0).of(data.dataset)
+        )
+
+    one, two = make(), make()
+    for _ in range(7):
+        one.step()
+    theta, state = one.network.theta.detach().clone(), one.state()
+    with torch.no_grad():
+        two.network.theta.copy_(theta)
+    two.restore(state)
+    for _ in range(6):
+        one.step()
+        two.step()
+    assert torch.equal(one.network.theta, two.network.theta) and one.value == two.value
+    if kind == "adam":
+        assert torch.equal(one.best_theta, two.best_theta) and not torch.equal(one.best_theta, one.network.theta)

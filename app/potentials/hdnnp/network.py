@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ostwald.app.kernels import _hdnnp_jacobian
+
 from .model import Layer, Model
 
 
@@ -249,7 +251,7 @@ class _State:
             self.first.append(first)
             self.second.append(second)
         self.output = self.x[-1][:, 0]
-        self.deltas, self.backs = [self.first[-1]], [None]  # backs: W_l^T delta_l, by l - 1
+        self.deltas, self.backs = [self.first[-1]], [None]  # backs: W_(l+1)^T delta_(l+1), none at the end
         for weight, first in zip(self.weights[:0:-1], self.first[-2::-1]):
             self.backs.insert(0, self.deltas[0] @ weight)
             self.deltas.insert(0, self.backs[0] * first)
@@ -272,9 +274,26 @@ class _State:
         """Adds sums over centres of the tangents of their energies along each of a tangents, and their derivatives.
 
         counts (d,): how many rows of centres (m,) and tangents (m, a, f) belong to each sum; values (d, a); out (d, a, p).
+        On the CPU a kernel does it, with torch's number of threads; elsewhere torch.
         """
         if not len(centres):
             return
+        if values.device.type == "cpu":
+            self._native_tangents(counts, centres, tangents, values, out, unit)
+        else:
+            self.torch_tangents(counts, centres, tangents, values, out, unit)
+
+    def _native_tangents(self, counts, centres, tangents, values, out, unit):
+        layers = []
+        for layer, weight in enumerate(self.weights):
+            back = self.backs[layer]
+            second = self.second[layer] if back is None else self.second[layer] * back
+            arrays = (weight, self.x[layer], self.deltas[layer], self.first[layer], second)
+            layers.append((*(array.contiguous().numpy() for array in arrays), self.begins[layer]))
+        given = (array.numpy() for array in (counts, centres, tangents.contiguous(), self.factor))
+        _hdnnp_jacobian.tangents(*given, layers, values.numpy(), out.numpy(), unit, torch.get_num_threads())
+
+    def torch_tangents(self, counts, centres, tangents, values, out, unit):
         d, a, f = len(counts), tangents.shape[1], tangents.shape[2]
         most = int(counts.max())
         # every sum gets room for as many centres; those that it lacks have a tangent of zero, and then nothing else counts

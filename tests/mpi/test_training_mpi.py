@@ -1,0 +1,114 @@
+"""Training on several ranks gives what one rank gives, through MPI, Horovod and torch.distributed."""
+
+import numpy as np
+import pytest
+from training_systems import dataset, small_model
+
+from ostwald.app.potentials.hdnnp.descriptors import Descriptors
+from ostwald.app.potentials.hdnnp.network import Network
+from ostwald.app.training import described
+from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
+from ostwald.app.training.loss import Loss
+from ostwald.app.training.minibatch import Minibatch
+from ostwald.app.training.schedules import Rate
+from ostwald.parallel import CollectiveError, World
+from ostwald.parallel.training import BACKENDS, exchange, shares
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory):
+    """(model, data, the same on one rank): each rank also has a file of its own."""
+    world = World()
+    folder = world.bcast(str(tmp_path_factory.mktemp("training")) if world.root else None)
+    model = small_model(1, elements=("S", "Cu"), activations=("tanh", "linear"), nodes=(3,))
+    teacher = small_model(1, elements=("S", "Cu"), activations=("tanh", "linear"), nodes=(3,))
+    for element in teacher.elements:
+        element.layers[0].weights[:] *= 0.7
+    path = f"{folder}/set.h5"
+    if world.root:
+        dataset(path, 5, model, count=7, teacher=teacher)
+    world.barrier()
+    from ostwald.io.datasets import open_dataset
+
+    data = open_dataset(path)
+    return model, described.describe(data, Descriptors(model), f"{folder}/d.h5", world, np.float64)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    whole = World()
+    return whole.split(whole.rank)
+
+
+def trained(world, model, data, backend, updates=9, **options):
+    network, loss = Network(model), Loss(10.0, 1.0, 1.0).of(data.dataset)
+    link = exchange(backend, world)
+    chosen = np.arange(len(data))
+    trainer = Minibatch(
+        world, network, data, chosen, loss, link, Rate("exponential", 1e-2, 1e-3, 9), 4, seed=3, **options
+    )
+    values = []
+    try:
+        for _ in range(updates):
+            trainer.step()
+            values.append(trainer.value)
+    finally:
+        link.close()
+    return np.array(values), network.theta.detach().numpy().copy()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_and_parameters_are_those_of_one_rank(problem, alone, world, backend):
+    options = dict(decay=1e-3, clip=5.0, average=0.9, prefactors=(1.0, 30.0, 0.1))
+    want = trained(alone, *problem, "mpi", **options)
+    got = trained(world, *problem, backend, **options)
+    assert want[0][-1] < want[0][0]
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-11)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-9, atol=1e-12)
+
+
+def test_levenberg_marquardt_is_that_of_one_rank(problem, alone, world):
+    model, data = problem
+    results = []
+    for where in (alone, world):
+        network, loss = Network(model), Loss(10.0, 1.0, 1.0).of(data.dataset)
+        mine = shares(data.pairs, where.size)[where.rank]
+        optimiser = LevenbergMarquardt(where, network, data, mine, loss, ridge=1e-6)
+        values = []
+        for _ in range(4):
+            assert optimiser.step()
+            values.append(optimiser.value)
+        results.append((values, network.theta.detach().numpy().copy()))
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-9)
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-6, atol=1e-9)
+
+
+def test_descriptors_of_several_ranks_are_those_of_one(problem, alone, tmp_path):
+    model, data = problem
+    mine = described.describe(data.dataset, Descriptors(model), tmp_path / "own.h5", alone, np.float64)
+    for a, b in zip(mine.batch(np.arange(7))[0].elements, data.batch(np.arange(7))[0].elements):
+        for name in ("values", "strain", "centres", "derivatives", "counts"):
+            assert bool((getattr(a, name) == getattr(b, name)).all())
+
+
+def test_compression_is_horovods(world):
+    with pytest.raises(CollectiveError, match="compression of gradients is Horovod's"):
+        exchange("torch", world, "half")
+
+
+def test_a_backend_that_is_missing_is_refused_by_all(world, monkeypatch):
+    """Also where it is missing on one rank only."""
+    if world.rank == world.size - 1:
+        monkeypatch.setitem(__import__("sys").modules, "horovod.torch", None)
+    with pytest.raises(CollectiveError, match="horovod was asked for, but cannot be used here"):
+        exchange("horovod", world)
+
+
+def test_shares_are_even():
+    costs = np.random.default_rng(1).uniform(1, 10, 60)
+    parts = shares(costs, 4)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(60))
+    sums = [costs[part].sum() for part in parts]
+    assert max(sums) - min(sums) < 10
