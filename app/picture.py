@@ -79,13 +79,13 @@ def spheres(x, y, depth, radius, colours, shape, scale, *, relief=0.0, between=N
         image[pixel, 3] = 255
     image = image.reshape(height, width, 4)
     if relief and len(depth):
-        image[..., :3] = image[..., :3] * _relief(
+        image[..., :3] = image[..., :3] * relief_of(
             np.where(np.isfinite(front), front, depth.min() - r), shape, r, relief
         )
     return image
 
 
-def _relief(front, shape, r, strength):
+def relief_of(front, shape, r, strength):
     """(height, width, 1) factors below 1 where the depth `front` (pixels) lies behind its blurred self."""
     from scipy.ndimage import gaussian_filter, zoom
 
@@ -100,7 +100,7 @@ def _relief(front, shape, r, strength):
     return factor[..., None]
 
 
-def _png(image, size):
+def png(image, size):
     """A data URI of the picture, scaled down to size (width, height) and to 256 colours."""
     from PIL import Image as Picture
 
@@ -118,7 +118,7 @@ def field_image(shade, size) -> str:
     image = Picture.fromarray((255 * colormaps["cividis"](shade)[..., :3]).astype(np.uint8)).resize(
         size, Picture.Resampling.BICUBIC
     )
-    return f'<img class="slice" alt="slice of the field" src="{_png(np.asarray(image), size)}">'
+    return f'<img class="slice" alt="slice of the field" src="{png(np.asarray(image), size)}">'
 
 
 def _round_length(x):
@@ -182,7 +182,7 @@ def slice_svg(frame, labels, *, axis=2, middle=0.5, thickness=None, width=760, t
     below = 34
     return (
         f'<svg class="slice" viewBox="0 0 {size[0]} {size[1] + below}" role="img" aria-label="slice of the structure">'
-        f'<image href="{_png(image, size)}" width="{size[0]}" height="{size[1]}"/>'
+        f'<image href="{png(image, size)}" width="{size[0]}" height="{size[1]}"/>'
         f'<polygon points="{outline}" fill="none" stroke="var(--muted)" stroke-width="1.5"/>'
         f"{_scale_bar(left, size[1] + 14, 0.25 * extent[0], scale)}</svg>"
     )
@@ -199,7 +199,7 @@ def _scale_bar(left, top, longest, scale, size=26):
     )
 
 
-def _camera(matrix, azimuth, elevation):
+def camera(matrix, azimuth, elevation):
     """Rows (right, up, towards the eye) of a view; the cell's a axis is to the right for azimuth 0, c upwards. Degrees."""
     azimuth, elevation = np.radians(azimuth), np.radians(elevation)
     a = matrix[0] / np.linalg.norm(matrix[0])
@@ -233,7 +233,7 @@ def solid_svg(frame, labels, solid, *, width=640, azimuth=28.0, elevation=16.0, 
     labels (n,), solid (n,) bool; total: as of `slice_svg`. A cell of a million atoms takes about a second: what is hidden is not drawn.
     """
     matrix, origin = np.asarray(frame.matrix, float), np.asarray(frame.origin, float)
-    view = _camera(matrix, azimuth, elevation)
+    view = camera(matrix, azimuth, elevation)
     spacing = _spacing(frame, total)
     s = (np.asarray(frame.positions)[solid] - origin) @ np.linalg.inv(matrix)
     s -= np.where(frame.periodic, np.floor(s), 0.0)
@@ -270,7 +270,7 @@ def solid_svg(frame, labels, solid, *, width=640, azimuth=28.0, elevation=16.0, 
         dash = ' stroke-dasharray="5 4"' if behind else ""
         return f'<path d="{drawn}" fill="none" stroke="var(--muted)" stroke-width="1.2" stroke-linecap="round"{dash}/>'
 
-    picture = f'<image href="{_png(image, size)}" width="{size[0]}" height="{size[1]}"/>' if len(x) else ""
+    picture = f'<image href="{png(image, size)}" width="{size[0]}" height="{size[1]}"/>' if len(x) else ""
     return (
         f'<svg class="slice" viewBox="0 0 {size[0]} {size[1] + 30}" role="img" aria-label="solid atoms in the cell">'
         f"{lines(True)}{picture}{lines(False)}"
@@ -284,7 +284,7 @@ def cluster_svg(frame, positions, labels, *, width=480, azimuth=28.0, elevation=
     frame: of the cell they are from, for the view and (total: as of `slice_svg`) the size of an atom. reach: Å from their centre to the edges of the
     picture; default: all of them.
     """
-    view = _camera(np.asarray(frame.matrix, float), azimuth, elevation)
+    view = camera(np.asarray(frame.matrix, float), azimuth, elevation)
     spacing = _spacing(frame, total)
     x, y, depth = view @ (positions - positions.mean(axis=0)).T
     reach = max(np.abs(x).max(), np.abs(y).max()) + spacing if reach is None else reach
@@ -295,6 +295,6 @@ def cluster_svg(frame, positions, labels, *, width=480, azimuth=28.0, elevation=
     )
     return (
         f'<svg class="slice" viewBox="0 0 {width} {width + 30}" role="img" aria-label="a nucleus">'
-        f'<image href="{_png(image, (width, width))}" width="{width}" height="{width}"/>'
+        f'<image href="{png(image, (width, width))}" width="{width}" height="{width}"/>'
         f"{_scale_bar(8, width + 14, 0.5 * reach, scale, 20)}</svg>"
     )

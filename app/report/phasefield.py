@@ -8,7 +8,7 @@ import numpy as np
 
 from ostwald.app import picture
 from ostwald.app.report.page import heading, provenance, seconds_card, sources
-from ostwald.app.report.plots import LINES, blank, dress, legend, svg_of, time_plot
+from ostwald.app.report.plots import LINES, MUTED, blank, dress, legend, plain_log, svg_of, time_plot
 from ostwald.app.report.run import Run
 from ostwald.app.report.style import cards, document, number, seconds, table, tile_row
 
@@ -22,7 +22,7 @@ def page(run: Run) -> str:
     if misfit is not None:
         about.append(f"coherent, misfit {100 * misfit:g} %")
     body = [heading(run), f'<p class="lead">{escape("; ".join(about))}</p>', tile_row(tiles(run))]
-    body.append(slices(run))
+    body += [slices(run), body_of(run)]
     plots = figures(run)
     if plots:
         body.append(f'<h2>Over time</h2><div class="two">{cards(plots)}</div>')
@@ -77,6 +77,33 @@ def slices(run, most=4, width=480) -> str:
     low, high = (number(x, 3) for x in last)
     note = f'<p class="note">{where} Dark: φ = {low}, bright: {high}, the range of the last picture.</p>'
     return f'<h2>The field</h2><div class="three">{cards(found[::-1])}</div>{note}'
+
+
+def body_of(run) -> str:
+    """The last frame of three dimensions as a body."""
+    file = run.path / "fields.h5"
+    if not file.exists() or len(run.settings["grid"]["shape"]) != 3:
+        return ""
+    from ostwald.app import surface
+    from ostwald.io.fields import field_frames, open_field
+
+    _, times = field_frames(file)
+    if not len(times):
+        return ""
+    field = open_field(file)
+    phi = surface.coarse(field)
+    lengths = np.array(field.shape) * np.broadcast_to(run.settings["grid"].get("spacing", 1.0), 3)
+    field.close()
+    level = run.settings.get("analysis", {}).get("level", 0.5 * (phi.min() + phi.max()))
+    if not phi.min() < level < phi.max():
+        return ""
+    shown = surface.image(phi, level, lengths / phi.shape)
+    caption = f"Where φ > {level:.4g}; on the faces of the box φ itself, averaged over {_times(phi.shape)} points."
+    return f'<h2>The body</h2><div class="two">{cards([(f"t = {times[-1]:.4g}", shown, caption)])}</div>'
+
+
+def _times(shape) -> str:
+    return " × ".join(map(str, shape))
 
 
 def tiles(run) -> list[tuple[str, str, str]]:
@@ -139,6 +166,7 @@ def figures(run) -> list[tuple[str, str, str]]:
                 "Of the structure factor, and of the interface.",
             )
         )
+    found += spectra(run)
     if run.has("euler_high"):
         lines = [(f"φ {phase}", s[f"euler_{phase}"]) for phase in ("high", "low")]
         found.append(("Euler numbers", time_plot(run, "euler", "domains − handles + cavities", lines, zero=True), ""))
@@ -151,12 +179,67 @@ def figures(run) -> list[tuple[str, str, str]]:
                 "Connected regions of each phase.",
             )
         )
+    if run.has("timestep") and np.ptp(s["timestep"][np.isfinite(s["timestep"])]) > 0:
+        svg = time_plot(run, "timestep", "time step", [("dt", s["timestep"])], logarithmic=True)
+        found.append(("Time step", svg, "Of the step before each row."))
     if len(run.time) > 2:
         speed = s["point_steps_per_second"] / 1e6
         speed = np.where(speed > 0, speed, np.nan)
         svg = time_plot(run, "speed", "10⁶ point-steps/s", [("speed", speed)], floor=0)
         found.append(("Speed", svg, "All ranks together, between rows of the series, output included."))
     return found
+
+
+def spectra(run, most=5) -> list[tuple[str, str, str]]:
+    """Structure factors of a few times, as they are and over the length that they have then."""
+    file = run.path / "profiles.h5"
+    if not file.exists():
+        return []
+    from ostwald.io.profiles import read_profiles
+
+    rows, over = read_profiles(file)
+    rows = rows[rows["structure_factor"].max(axis=1) > 0] if len(rows) else rows
+    if not len(rows):
+        return []
+    wanted = np.geomspace(1, rows["time"][-1] - rows["time"][0] + 1, most) - 1 + rows["time"][0]
+    rows = rows[sorted({int(np.argmin(np.abs(rows["time"] - t))) for t in wanted})]
+    k, dimensions = over["wave_number"], len(run.settings["grid"]["shape"])
+    s = rows["structure_factor"]
+    plain = [(f"t = {t:.3g}", k, row) for t, row in zip(rows["time"], s)]
+    found = [
+        ("Structure factor", _powers(plain, "structure", "k", "S(k)"), "Mean over directions, both axes logarithmic.")
+    ]
+    length = 2 * np.pi * s.sum(axis=1) / (s @ k)
+    variance = s @ over["modes"] / _volume(run)
+    scaled = [
+        (f"t = {t:.3g}", k * a / (2 * np.pi), row / (v * a**dimensions))
+        for t, a, v, row in zip(rows["time"], length, variance, s)
+        if t > 0
+    ]
+    if not scaled:
+        return found
+    caption = "Where coarsening is self-similar the curves of late times fall on one another; dashed: Porod's law."
+    plot = _powers(scaled, "scaling", "k L/2π", f"S/(L{'²³'[dimensions - 2]} variance)", -(dimensions + 1))
+    return [*found, ("Structure factor, scaled", plot, caption)]
+
+
+def _powers(curves, name, xlabel, ylabel, power=None) -> str:
+    """Curves (label, x, y) on logarithmic axes, over five decades of y, and behind the last one a power of x."""
+    figure, axes = blank()
+    for (label, x, y), colour in zip(curves, LINES):
+        axes.loglog(x[y > 0], y[y > 0], color=colour, linewidth=1.3, label=label)
+    top = max(y.max() for _, _, y in curves)
+    axes.set_ylim(1e-5 * top, 2 * top)
+    if power is not None:
+        _, x, y = curves[-1]
+        tail = (x > 1.5) & (x < 4) & (y > 0)
+        if tail.any():
+            height = np.exp(np.mean(np.log(y[tail] / x[tail] ** power)))
+            axes.loglog(x[tail], 2 * height * x[tail] ** power, color=MUTED, linewidth=1.0, linestyle=(0, (5, 3)))
+    plain_log(axes.xaxis)
+    dress(axes, xlabel, ylabel)
+    legend(figure, axes)
+    return svg_of(figure, name)
 
 
 def _decay(time, energy) -> str:
@@ -172,6 +255,7 @@ def _decay(time, energy) -> str:
         linestyle=(0, (5, 3)),
         label="t^(−1/3)",
     )
+    plain_log(axes.yaxis)
     dress(axes, "time", "energy / volume")
     legend(figure, axes)
     return svg_of(figure, "decay")

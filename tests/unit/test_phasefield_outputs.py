@@ -147,3 +147,22 @@ def test_growth_rates_go_on_behind_a_restart():
     solver.step(0.02, 5)
     earlier = json.loads(json.dumps(modes.earlier))  # as a checkpoint keeps it
     assert Modes([1, 0, 2, 1], 2, earlier).measure(solver) == modes.measure(solver)
+
+
+def test_the_page_of_a_run(tmp_path):
+    text = (
+        JOB.replace("[24, 32]", "[16, 24, 20]")
+        .replace("cells = 4", "cells = 2")
+        .replace("per_decade = 1", "per_decade = 6")
+    )
+    assert run(tmp_path, text) == 0
+    page = (tmp_path / "run/report.html").read_text()
+    for word in (
+        "Structure factor, scaled",
+        "The body",
+        'alt="surface of the field"',
+        "averaged over 16 × 24 × 20",
+        "t = 0.5",
+    ):
+        assert word in page, word
+    assert page.count('aria-label="structure"') == page.count('aria-label="scaling"') == 1

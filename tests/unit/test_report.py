@@ -131,9 +131,9 @@ def test_hidden_atoms_need_not_be_drawn(monkeypatch):
     crystal, inside = ball(radius=14.0)
     labels = np.where(crystal.positions[:, 0] > 16, structure.HCP, structure.FCC)
     drawn, images = [], []
-    spheres, png = picture.spheres, picture._png
+    spheres, png = picture.spheres, picture.png
     monkeypatch.setattr(picture, "spheres", lambda x, *rest, **more: drawn.append(len(x)) or spheres(x, *rest, **more))
-    monkeypatch.setattr(picture, "_png", lambda image, size: images.append(image.astype(int)) or png(image, size))
+    monkeypatch.setattr(picture, "png", lambda image, size: images.append(image.astype(int)) or png(image, size))
     picture.solid_svg(crystal, labels, inside)
     monkeypatch.setattr(picture, "_visible", lambda x, *_: np.ones(len(x), bool))
     picture.solid_svg(crystal, labels, inside)
