@@ -61,6 +61,7 @@ class SequenceSet:
         self.progress = Progress(world, plan.count, done=self.finished, what="sequence")
         self.started = self.settled = time.monotonic()
         self.steps, self.lost = 0, []
+        self.solver = self.model = None
 
     def run(self) -> int:
         """Makes what is missing. 0 when all is there, EXIT_RESUME when stopped early. Raises Diverged at the end where some
@@ -71,6 +72,8 @@ class SequenceSet:
                 while reason is None and (k := self._take()) is not None:
                     reason = self._make(k)
                 self._settle()
+                if self.solver is not None:
+                    self.solver.close()
                 wall = time.monotonic() - self.started
                 self._wait()
             finally:
@@ -89,7 +92,7 @@ class SequenceSet:
         values = plan.of(k)
         dt, frames = plan.values["set"]["timestep"], plan.values["set"]["frames"]
         with world.timers("initial"):
-            solver = build(self.group, values, plan.path)
+            solver = self._solver_of(values)
             set_initial(solver, values, plan.path)
         rows, state = np.full((frames, 3), np.nan), FINISHED
         try:
@@ -113,8 +116,6 @@ class SequenceSet:
             state = GIVEN_UP
             if self.group.root:
                 self.lost.append((k, str(error)))
-        finally:
-            solver.close()
         if self.group.root:
             energy, low, high = rows.T
             took = time.monotonic() - begun
@@ -124,6 +125,15 @@ class SequenceSet:
         if self.group.size > 1 or time.monotonic() - self.settled > SETTLE:
             self._settle()
         return None
+
+    def _solver_of(self, values):
+        """The solver of these values; that of the sequence before where they differ in the initial field only."""
+        model = {name: table for name, table in values.items() if name not in ("job", "initial", "stage")}
+        if model != self.model:
+            if self.solver is not None:
+                self.solver.close()
+            self.solver, self.model = build(self.group, values, self.plan.path), model
+        return self.solver
 
     def _settle(self):
         """What is finished is on the disk, and counts."""
