@@ -114,32 +114,6 @@ void rows(py::array source, py::array target, int n1, int blocks, bool inverse, 
   });
 }
 
-// A column in its planes.
-template <class T, bool swapped> struct Column {
-  T* const* planes;
-  int64_t at;
-  OSTWALD_INLINE void operator()(int j, int, vec<T>& re, vec<T>& im) const {
-    const T* a = planes[j] + at;
-    re = load(a + (swapped ? lanes<T> : 0)), im = load(a + (swapped ? 0 : lanes<T>));
-  }
-  template <int R> OSTWALD_INLINE void take(int j, int stride, const vec<T>* re, const vec<T>* im) const {
-#pragma GCC unroll 8
-    for (int p = 0; p < R; p++) {
-      T* a = planes[j + stride * p] + at;
-      store(a + (swapped ? lanes<T> : 0), re[p]), store(a + (swapped ? 0 : lanes<T>), im[p]);
-    }
-  }
-};
-
-// What one call after another gives, in that order.
-template <class T> struct InOrder {
-  T *out, scale;
-  template <int R> OSTWALD_INLINE void take(int, int, const vec<T>* re, const vec<T>* im) {
-#pragma GCC unroll 8
-    for (int p = 0; p < R; p++, out += row<T>) store<T>(out, re[p] * scale), store<T>(out + lanes<T>, im[p] * scale);
-  }
-};
-
 template <class T> void forward_columns_of(const std::vector<py::array>& slabs, const py::array& array, double scale, int threads) {
   const Columns<T> columns(slabs);
   const int n = columns.size();
@@ -151,7 +125,7 @@ template <class T> void forward_columns_of(const std::vector<py::array>& slabs, 
     Buffer<T> buffer(plan.buffer()), scratch(plan.scratch());
 #pragma omp for schedule(dynamic, 16)
     for (int64_t c = 0; c < columns.count; c++) {
-      fft::begin(plan, Column<T, false>{columns.planes.data(), c * row<T>}, buffer.data);
+      fft::begin(plan, PlaneColumn<T, false>{columns.planes.data(), c * row<T>}, buffer.data);
       fft::finish(plan, buffer.data, scratch.data, InOrder<T>{spectrum + c * n * row<T>, T(scale)});
     }
   }
@@ -176,7 +150,7 @@ template <class T> void backward_columns_of(const py::array& array, const std::v
         re = load(a + lanes<T>), im = load(a);
       };
       fft::begin(plan, source, buffer.data);
-      fft::finish(plan, buffer.data, scratch.data, Column<T, true>{columns.planes.data(), c * row<T>});
+      fft::finish(plan, buffer.data, scratch.data, PlaneColumn<T, true>{columns.planes.data(), c * row<T>});
     }
   }
 }

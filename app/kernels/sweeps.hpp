@@ -14,6 +14,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "fft.hpp"
 
@@ -34,6 +35,7 @@ template <class T> struct Buffer {  // of a thread
     if (!data) throw std::bad_alloc();
   }
   Buffer(const Buffer&) = delete;
+  Buffer(Buffer&& other) noexcept : data(std::exchange(other.data, nullptr)) {}
   ~Buffer() { std::free(data); }
   operator T*() const { return data; }
 };
@@ -251,5 +253,31 @@ template <class T, class F> void each_group(T* first, int64_t step, int64_t line
     call(group, l);
   }
 }
+
+// A column in its planes.
+template <class T, bool swapped> struct PlaneColumn {
+  T* const* planes;
+  int64_t at;
+  OSTWALD_INLINE void operator()(int j, int, vec<T>& re, vec<T>& im) const {
+    const T* a = planes[j] + at;
+    re = load(a + (swapped ? lanes<T> : 0)), im = load(a + (swapped ? 0 : lanes<T>));
+  }
+  template <int R> OSTWALD_INLINE void take(int j, int stride, const vec<T>* re, const vec<T>* im) const {
+#pragma GCC unroll 8
+    for (int p = 0; p < R; p++) {
+      T* a = planes[j + stride * p] + at;
+      store(a + (swapped ? lanes<T> : 0), re[p]), store(a + (swapped ? 0 : lanes<T>), im[p]);
+    }
+  }
+};
+
+// What one call after another gives, in that order.
+template <class T> struct InOrder {
+  T *out, scale;
+  template <int R> OSTWALD_INLINE void take(int, int, const vec<T>* re, const vec<T>* im) {
+#pragma GCC unroll 8
+    for (int p = 0; p < R; p++, out += row<T>) store<T>(out, re[p] * scale), store<T>(out + lanes<T>, im[p] * scale);
+  }
+};
 
 }  // namespace ostwald::sweeps
