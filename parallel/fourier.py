@@ -38,7 +38,7 @@ class Fourier(Parts):
     """
 
     def __init__(self, world, shape, dtype=np.float64, ranks=None, shared: bool = True):
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.shared = np.dtype(dtype), shared
         for n in extents(shape):
             if not _fft.smooth(n):
                 raise ValueError(f"grid lengths must be products of 2, 3, 5 and 7: {n} is not")
@@ -70,6 +70,10 @@ class Fourier(Parts):
 
         self._find_node(shared)
         self._allocate(i, rows)
+
+    def another(self) -> Fourier:
+        """Collective. One more transform of the same grid in the same parts."""
+        return Fourier(self.world, self.shape, self.dtype, self.ranks, self.shared)
 
     # --- layout
 
@@ -106,6 +110,7 @@ class Fourier(Parts):
                 planes = self._x[k][1] - self._x[k][0]
                 whole = memory[-memory.ctypes.data % LINE :][: planes * stride * item].view(self.dtype)
                 self._whole[k] = whole.reshape(planes, stride)
+        self._home = None  # the spectrum that pieces_of() put aside
         self._whole[i][:] = 0  # first touched where it is used; padding stays zero
         self._work = self._whole[i][:, : rows * self._row]
         self._lines = self._spare = None
@@ -114,7 +119,7 @@ class Fourier(Parts):
             self._lines = aligned(self._planes * self._stride(width), self.dtype).reshape(self._planes, -1)
             self._lines[:] = 0
         self._plan_exchange(i, stride)
-        self._settle()
+        self.settle()
 
     def _plan_exchange(self, i: int, stride: int):
         """Slabs of this rank's columns, and what messages carry to and from the ranks of other nodes."""
@@ -195,17 +200,27 @@ class Fourier(Parts):
         rows: (planes, ...) complex rows that are transformed along axis 0 only, where along_y; along axes 0 and 1 with
         n1 values of y each otherwise. The sweep must transform them forward as it transformed them back.
         """
+        sweep(*self.rows())
+        self.hand_over()
+
+    def rows(self):
+        """(rows, n1, along_y) for a sweep that several transforms share; then hand_over() of each, or settle() of one."""
+        self._come_home()
         if self._line is None:
-            sweep(self._work, self._n[1], True)
-        else:
-            _fft.rows(self._work, self._work, self._n[1], self._nb, True, self.world.threads)
-            self._turn(self._whole[self._i], 1)
-            sweep(self._lines, self._ny, False)
+            return self._work, self._n[1], True
+        _fft.rows(self._work, self._work, self._n[1], self._nb, True, self.world.threads)
+        self._turn(self._whole[self._i], 1)
+        return self._lines, self._ny, False
+
+    def hand_over(self) -> None:
+        """Hands the rows of rows() to columns()."""
+        if self._line is not None:
             self._gather_rows()
         self._to_columns()
 
     def look(self, sweep) -> None:
         """Calls sweep(rows, n1, along_y) on this rank's planes as planes() does; it must leave them as they are."""
+        self._come_home()
         sweep(*self._readable())
 
     def _readable(self):
@@ -220,7 +235,7 @@ class Fourier(Parts):
     def columns(self, sweep) -> None:
         """Calls sweep(slabs) on this rank's columns, the same of all slabs, and hands them back to planes()."""
         sweep(self.slabs)
-        self._to_planes()
+        self.give_back()
 
     def _gather_rows(self):
         self._turn(self._whole[self._i], 0)
@@ -232,18 +247,19 @@ class Fourier(Parts):
         self._line.Alltoallw(sides[1 - towards], sides[towards])
 
     def _to_columns(self):
-        self._settle()
+        self.settle()
         if self._messages:
             out, back = self._messages
             self._group.Alltoallw([_bytes(self._whole[self._i]), *out], [_bytes(self._far), *back])
 
-    def _to_planes(self):
+    def give_back(self) -> None:
+        """Hands the slabs back to planes(): the end of columns(), for a sweep that several transforms share."""
         if self._messages:
             out, back = self._messages
             self._group.Alltoallw([_bytes(self._far), *back], [_bytes(self._whole[self._i]), *out])
-        self._settle()
+        self.settle()
 
-    def _settle(self):
+    def settle(self) -> None:
         """What the ranks of this node wrote is there for all of them."""
         if self._node is not None:
             self._window.Sync()
@@ -258,27 +274,29 @@ class Fourier(Parts):
         field: the brick, or a function (first, last) -> its planes first ... last - 1 (counted in the brick), which is
         called for one piece after another, so that the whole field need not exist.
         """
+        self._home = None
         spectrum = self.spectrum() if spectrum is None else spectrum
         give = field if callable(field) else lambda first, last: field[first:last]
         if not callable(field):
             self._check(field, self._planes)
         slab = self._line is None
         target, n1 = (self._work, self._n[1]) if slab else (self._lines, self._ny)
-        for first, last in self._pieces():
+        for first, last in self.ranges():
             piece = self._check(give(first, last), last - first)
             _fft.forward_planes(piece, target[first:last], n1, self._n[2], slab, self.world.threads)
         if not slab:
             self._gather_rows()
         self._to_columns()
         _fft.forward_columns(self.slabs, spectrum, scale, self.world.threads)
-        self._settle()
+        self.settle()
         return spectrum
 
     def restore(self, spectrum) -> None:
         """Fills the planes with the rows of a spectrum, transformed back along axis 0."""
-        self._settle()  # others may still be reading theirs
+        self._home = None
+        self.settle()  # others may still be reading theirs
         _fft.backward_columns(spectrum, self.slabs, self.world.threads)
-        self._to_planes()
+        self.give_back()
 
     def read(self, field=None) -> np.ndarray:
         """The field whose rows the planes hold, transformed along axis 0 only; they are kept."""
@@ -293,9 +311,23 @@ class Fourier(Parts):
 
         Collective when it starts.
         """
+        self._come_home()
+        yield from self._read_pieces(field)
+
+    def pieces_of(self, spectrum, home):
+        """pieces() of another spectrum. When the planes are asked for next, they get the rows of the spectrum `home` again."""
+        self.restore(spectrum)
+        self._home = home
+        yield from self._read_pieces(None)
+
+    def _come_home(self):
+        if self._home is not None:
+            self.restore(self._home)
+
+    def _read_pieces(self, field):
         (rows, n1, along_y), n2 = self._readable(), self._n[2]
         buffer = None
-        for first, last in self._pieces():
+        for first, last in self.ranges():
             if field is not None:
                 piece = field[first:last]
             else:
@@ -307,8 +339,8 @@ class Fourier(Parts):
             )
             yield first, last, piece
 
-    def _pieces(self):
-        """(first, last) of some MiB; in two dimensions whole groups of lines."""
+    def ranges(self):
+        """(first, last) of planes of some MiB; in two dimensions whole groups of lines."""
         plane = int(np.prod(self.local[1:])) * self.dtype.itemsize
         count = max(1, PIECE // plane, self.world.threads)
         count += -count % (2 * self.lanes) if self._ny == 1 else 0

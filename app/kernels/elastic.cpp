@@ -104,6 +104,12 @@ template <class T, int D> struct Crystal {
   }
 };
 
+// 1 in the lanes of the first `count` lines of a group, 0 in repeated ones.
+template <class T> void set_mask(vec<T>* mask, int count) {
+  for (int s = 0; s < 2; s++)
+    for (int i = 0; i < lanes<T>; i++) mask[s][i] = T(s * lanes<T> + i < count);
+}
+
 enum class Give { stress, stress_of_load, potential, combination };
 
 // What becomes of the strains of a group of lines, [z][2 W] of each component.
@@ -115,8 +121,7 @@ template <class T, int D> struct Points {
 
   template <Give give, bool smooth> void apply(const Staging<T>* z, const T* phi, int nz, int count, double* sums) const {
     vec<T> mask[2];
-    for (int s = 0; s < 2; s++)
-      for (int i = 0; i < W; i++) mask[s][i] = T(s * W + i < count);
+    set_mask<T>(mask, count);
     double total[1 + N] = {};
     for (int begin = 0; begin < nz; begin += 16) {  // short sums of single precision
       vec<T> part[1 + N] = {};
@@ -255,18 +260,18 @@ void stage_rows(const Planes<T>& work, T* out, double* extremes, bool along_y, i
         lines_at(first, step, count).gather(nz, work.blocks, chunk, s.z);
         s.along.template transform<true>(s.z);
         T* o = out + number * nz * 2 * W;
-        vec<T> low = load(s.z[0]), high = low;
+        vec<T> low = load(s.z[0]), high = low, square{}, mask[2];
+        set_mask<T>(mask, count);
         for (int k = 0; k < nz; k++)
           for (int h = 0; h < 2; h++) {
             const vec<T> f = load(s.z[k] + h * W);
             store(o + (2 * k + h) * W, f);
             low = minimum(f, low), high = maximum(f, high);
+            square += mask[h] * f * f;
           }
-        extremes[2 * number] = extremes[2 * number + 1] = 0;  // the mean of f is 0
-        for (int i = 0; i < W; i++) {
-          extremes[2 * number] = std::min(extremes[2 * number], double(low[i]));
-          extremes[2 * number + 1] = std::max(extremes[2 * number + 1], double(high[i]));
-        }
+        double* e = extremes + 3 * number;
+        e[0] = low[0], e[1] = high[0], e[2] = square[0];
+        for (int i = 1; i < W; i++) e[0] = std::min(e[0], double(low[i])), e[1] = std::max(e[1], double(high[i])), e[2] += square[i];
       },
       [](Space&, int64_t) {});
 }
@@ -277,7 +282,7 @@ void stage(py::array work, py::array out, py::array extremes, int n1, int n2, bo
     const Planes<T> rows(work, n1, n2, along_y);
     T* data = staged_of<T>(out, rows, true);
     double* e = elements<double>(extremes, "extremes", 2, true);
-    require(extremes.shape(0) == out.shape(0) && extremes.shape(1) == 2, "extremes must be (groups of lines, 2)");
+    require(extremes.shape(0) == out.shape(0) && extremes.shape(1) == 3, "extremes must be (groups of lines, 3)");
     fft::plan<T>(n1), fft::plan<T>(n2);
     py::gil_scoped_release release;
     stage_rows<T>(rows, data, e, along_y, threads);
@@ -614,7 +619,7 @@ PYBIND11_MODULE(_elastic, module) {
              "out = (Σ of_strain e + of_phi) φ^, e the strain (xx, yy, zz, 2 yz, 2 xz, 2 xy) that a unit of φ relaxes by.");
   module.def("stage", &stage, "work"_a, "out"_a, "extremes"_a, "n1"_a, "n2"_a, "along_y"_a = true, "threads"_a = 1,
              "The real field of rows, transformed along x only, as groups of lines (groups, n2, 2 W), and lowest and highest values\n"
-             "(groups, 2) of each, 0 included. The rows are kept.");
+             "and the sum of squares (groups, 3) of each. The rows are kept.");
   module.def("planes", &planes, "rows"_a, "staged"_a, "n1"_a, "n2"_a, "crystal"_a, "mean"_a, "give"_a,
              "combination"_a = std::vector<double>(), "sums"_a = py::none(), "field"_a = py::none(), "along_y"_a = true, "threads"_a = 1,
              "Rows of the components of strain, shears twice, -> those of C(φ):ε ('stress'), of C(φ):(ε - ε*) ('stress of load') or, in the\n"

@@ -4,6 +4,7 @@ from ostwald.app.phasefield.allen_cahn import AllenCahn
 from ostwald.app.phasefield.cahn_hilliard import CahnHilliard, Diverged
 from ostwald.app.phasefield.diagnostics import Modes, Morphology, StructureFactor, amplitudes
 from ostwald.app.phasefield.elasticity import Elasticity, cubic
+from ostwald.app.phasefield.equilibrium import HeterogeneousElasticity, NoEquilibrium
 from ostwald.app.phasefield.initial import (
     Constant,
     GaussianNoise,
@@ -16,7 +17,7 @@ from ostwald.app.phasefield.initial import (
     UniformNoise,
     Within,
 )
-from ostwald.app.phasefield.stress import ElasticFields
+from ostwald.app.phasefield.stress import elastic_field, elastic_pieces
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
@@ -24,14 +25,15 @@ __all__ = [
     "CahnHilliard",
     "Constant",
     "Diverged",
-    "ElasticFields",
     "Elasticity",
     "GaussianNoise",
     "Given",
+    "HeterogeneousElasticity",
     "InitialField",
     "Layers",
     "Modes",
     "Morphology",
+    "NoEquilibrium",
     "PFHub",
     "Perlin",
     "RegularSolution",
@@ -43,5 +45,7 @@ __all__ = [
     "amplitudes",
     "cubic",
     "double_well",
+    "elastic_field",
+    "elastic_pieces",
     "quartic_well",
 ]

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ostwald.app.kernels import _cahn_hilliard
+from ostwald.app.phasefield.equilibrium import Equilibrium, HeterogeneousElasticity
 from ostwald.parallel import Fourier
 
 
@@ -26,10 +27,11 @@ class CahnHilliard:
     first order in dt; only g' is explicit. φ^ stays in k-space, so a step is one transform forth and one back.
 
     world, shape, dtype, ranks, shared: as for parallel.Fourier. well: g. epsilon: ε, the coefficient of the gradient
-    energy (κ elsewhere). mobility: M. spacing: dx, a number or one per axis. elasticity: an Elasticity or None.
+    energy (κ elsewhere). mobility: M. spacing: dx, a number or one per axis. elasticity: an Elasticity, a
+    HeterogeneousElasticity or None.
 
     extra: None, or the spectrum of another chemical potential (scaled as that of the field: fourier.forward(μ, extra, 1/points)) that
-    every step takes as explicit beside g', so that it may be changed between steps. It counts in no energy.
+    every step takes as explicit beside g', so that it may be changed between steps. It counts in no energy. Heterogeneous elasticity uses it.
     time, steps; mean: <φ>, a float that never changes; what is transformed is φ - <φ>, whose mode q = 0 is exactly zero.
     """
 
@@ -58,6 +60,8 @@ class CahnHilliard:
             raise ValueError(f"grid spacings must be positive, not {spacing}")
         if elasticity is not None and elasticity.dimensions != len(shape):
             raise ValueError(f"elasticity of {elasticity.dimensions} dimensions on a grid of {len(shape)}")
+        if elasticity is not None and elasticity.loaded and not self.conserved:
+            raise ValueError("an applied mean strain or stress needs a conserved order parameter")
         self.world, self.well, self.elasticity = world, well, elasticity
         self.epsilon, self.mobility = float(epsilon), float(mobility)
         self.points = int(np.prod(shape))
@@ -67,6 +71,7 @@ class CahnHilliard:
         self._energy = well.kernel()
         self.spectrum, self.extra = self.fourier.spectrum(), None
         self._wave_numbers()
+        self.equilibrium = Equilibrium(self) if isinstance(elasticity, HeterogeneousElasticity) else None
 
     def _wave_numbers(self):
         f, h = self.fourier, self.spacing
@@ -76,6 +81,11 @@ class CahnHilliard:
         self._ky = (2 * np.pi / (n1 * h[1]) * f.ky * (n1 > 1)).astype(kinds)
         self._kz = (2 * np.pi / (n2 * h[-1]) * f.kz).astype(kinds)
         self._weights = f.weights.astype(kinds)
+
+    @property
+    def waves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Wave numbers kx (n0,), ky (columns,), kz (columns, W)."""
+        return self._kx, self._ky, self._kz
 
     # --- the field
 
@@ -111,6 +121,12 @@ class CahnHilliard:
         self.spectrum[origin, 0, 0] = self.spectrum[origin, 0, f.lanes] = 0  # the mean has its own place
         f.restore(self.spectrum)
         self.time, self.steps = float(time), int(steps)
+        self._changed()
+
+    def _changed(self) -> None:
+        """φ is another one now."""
+        if self.equilibrium is not None:
+            self.equilibrium.outdate()
 
     def _origin(self) -> np.ndarray:
         """The column of the mean, where this rank has it: (0 or 1,)."""
@@ -135,17 +151,25 @@ class CahnHilliard:
 
     def state(self) -> tuple[dict, dict, dict]:
         """What a checkpoint must hold: arrays, the place of their first rows among all ranks', numbers (write_checkpoint)."""
-        first = {"spectrum": self.fourier.first_column}
-        return {"spectrum": self.spectrum}, first, dict(mean=self.mean, time=self.time, steps=self.steps)
+        arrays, numbers = {"spectrum": self.spectrum}, dict(mean=self.mean, time=self.time, steps=self.steps)
+        if self.equilibrium is not None:
+            more, numbers["equilibrium"] = self.equilibrium.state()
+            arrays |= more
+        return arrays, dict.fromkeys(arrays, self.fourier.first_column), numbers
 
     def targets(self) -> dict:
         """Where the arrays of a checkpoint go (read_checkpoint); then restore()."""
-        return {"spectrum": (self.fourier.first_column, self.spectrum)}
+        arrays = {"spectrum": self.spectrum}
+        if self.equilibrium is not None:
+            arrays |= self.equilibrium.state()[0]
+        return {name: (self.fourier.first_column, array) for name, array in arrays.items()}
 
     def restore(self, numbers: dict) -> None:
         """Collective: goes on from the spectrum that was read and these numbers of state(); on as many ranks bit for bit."""
         self.mean, self.time, self.steps = float(numbers["mean"]), float(numbers["time"]), int(numbers["steps"])
         self.fourier.restore(self.spectrum)
+        if self.equilibrium is not None:
+            self.equilibrium.restore(numbers["equilibrium"])
 
     # --- steps
 
@@ -166,6 +190,8 @@ class CahnHilliard:
 
     def _step(self, dt, real, waves):
         f, threads = self.fourier, self.world.threads
+        if self.equilibrium is not None:
+            self.extra = self.equilibrium.update()
         shift, n2 = self.mean - self.well.centre, f.shape[-1]
         f.planes(
             lambda rows, n1, along_y: _cahn_hilliard.planes(
@@ -175,6 +201,7 @@ class CahnHilliard:
         f.columns(lambda slabs: self._columns(slabs, dt, waves, threads))
         self.time += dt
         self.steps += 1
+        self._changed()
 
     def _columns(self, slabs, dt, waves, threads):
         rate, relaxation = self._rates(dt)
@@ -195,6 +222,8 @@ class CahnHilliard:
         Sums are in double precision whatever the field's. Raises Diverged where the field is not finite.
         """
         real, waves = self._sums()
+        if self.equilibrium is not None:
+            self.equilibrium.update()
         f, threads = self.fourier, self.world.threads
         shift, n2 = self.mean - self.well.centre, f.shape[-1]
         f.look(
@@ -220,7 +249,10 @@ class CahnHilliard:
         bulk *= self.volume / self.points
         gradient *= 0.5 * self.epsilon * self.volume
         elastic *= 0.5 * self.volume if self._moduli is not None else 0.0
-        elastic += self.volume * self.elasticity.applied_energy if self.elasticity is not None else 0.0
+        if self.equilibrium is not None:
+            elastic = self.equilibrium.energy
+        elif self.elasticity is not None:
+            elastic += self.volume * self.elasticity.applied_energy
         energy = bulk + gradient + elastic
         if not np.isfinite([energy, low, high]).all():
             raise Diverged(f"the field is no longer finite at step {self.steps}, time {self.time:g}")
@@ -236,3 +268,5 @@ class CahnHilliard:
     def close(self) -> None:
         """Collective: releases the shared memory."""
         self.fourier.close()
+        if self.equilibrium is not None:
+            self.equilibrium.close()

@@ -82,6 +82,11 @@ class Elasticity:
         self.applied_energy = energy if mean_stress is None else -energy
 
     @property
+    def loaded(self) -> bool:
+        """Whether a mean strain or stress is applied."""
+        return bool(self.applied_strain.any())
+
+    @property
     def axes(self) -> list[int]:
         """Components of tensors that there are, along the axes of the sweeps, in the order of `components`."""
         return [0, 2, 4] if self.dimensions == 2 else list(range(6))
