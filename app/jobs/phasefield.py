@@ -9,7 +9,7 @@ import numpy as np
 
 from ostwald.app.jobs import timing
 from ostwald.app.jobs.phasefield_outputs import Outputs, make_analyses
-from ostwald.app.jobs.phasefield_schema import KINDS, TABLES
+from ostwald.app.jobs.phasefield_schema import KINDS, TABLES, heterogeneous
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.schedule import Schedule
@@ -20,6 +20,7 @@ from ostwald.app.phasefield import (
     Diverged,
     Elasticity,
     Given,
+    HeterogeneousElasticity,
     RegularSolution,
     Well,
     cubic,
@@ -155,6 +156,8 @@ class PhaseField:
             parts = f"bulk {n['bulk']:.6g}, gradient {n['gradient']:.6g}"
             if solver.elasticity is not None:
                 parts += f", elastic {n['elastic']:.6g}"
+            if solver.equilibrium is not None:
+                parts += f" in {solver.equilibrium.iterations} iterations"
             more = f"L {n['length']:.4g}  " if "length" in n else ""
             self.progress.line(
                 f"step {step:>9}  time {now:.6g}  F/V {n['energy'] / solver.volume:.9g}  ({parts})  φ {n['low']:.4f} … "
@@ -276,16 +279,33 @@ def tensor(numbers) -> list:
     return [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
 
 
-def make_elasticity(table, dimensions) -> Elasticity | None:
+def constants(table, prefix="") -> np.ndarray:
+    """(6, 6)"""
+    if table[prefix + "constants"] is not None:
+        return np.reshape(table[prefix + "constants"], (6, 6))
+    return cubic(*(table[prefix + key] for key in ("c11", "c12", "c44")))
+
+
+def make_elasticity(table, dimensions, well) -> Elasticity | HeterogeneousElasticity | None:
+    """ValueError where it cannot be."""
     if table["misfit"] is None and table["eigenstrain"] is None:
         return None
-    if table["constants"] is not None:
-        constants = np.reshape(table["constants"], (6, 6))
-    else:
-        constants = cubic(table["c11"], table["c12"], table["c44"])
     strain = table["misfit"] if table["eigenstrain"] is None else tensor(table["eigenstrain"])
-    loads = {key: tensor(table[key]) for key in ("mean_strain", "mean_stress") if table[key] is not None}
-    return Elasticity(constants, strain, dimensions, **loads)
+    given = {key: tensor(table[key]) for key in ("mean_strain", "mean_stress") if table[key] is not None}
+    if not heterogeneous(table):
+        return Elasticity(constants(table), strain, dimensions, **given)
+    between = table["between"]
+    if between is None:
+        minima = well.minima()
+        if len(minima) < 2:
+            raise ValueError("between: is required with a well of one minimum")
+        between = minima[0], minima[-1]
+    if table["tolerance"] is not None:
+        given["tolerance"] = table["tolerance"]
+    smooth = table["interpolation"] != "linear"
+    return HeterogeneousElasticity(
+        constants(table), constants(table, "high_"), strain, dimensions, between, smooth, **given
+    )
 
 
 def precision(values) -> np.dtype:
@@ -333,10 +353,12 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         except ValueError as error:
             raise RunFileError(f"{path}: [analysis]: {error}") from None
     try:
-        elasticity = make_elasticity(values["elasticity"], len(shape))
+        elasticity = make_elasticity(values["elasticity"], len(shape), well)
     except ValueError as error:
         raise RunFileError(f"{path}: [elasticity]: {error}") from None
     equation = {"cahn-hilliard": CahnHilliard, "allen-cahn": AllenCahn}[model["equation"]]
+    if elasticity is not None and elasticity.loaded and not equation.conserved:
+        raise RunFileError(f"{path}: [elasticity]: mean_strain and mean_stress need equation = 'cahn-hilliard'")
     for name in values["fields"]["names"]:
         if name != "phi" and elasticity is None:
             raise RunFileError(f"{path}: [fields] names: '{name}' needs the table [elasticity]")
@@ -414,7 +436,8 @@ def announce(world, values, solver, directory):
     spinodal = ", ".join(f"{x:.4g}" for x in solver.well.spinodal())
     world.log(f"box {box}; mean of φ {solver.mean:.9g}; g'' changes its sign at φ = {spinodal or 'none'}")
     if solver.elasticity is not None:
-        world.log(f"coherent elasticity: ε*:C:ε* = {solver.elasticity.energy0:.6g}")
+        of = " of the mean of two phases" if solver.equilibrium is not None else ""
+        world.log(f"coherent elasticity: ε*:C:ε* = {solver.elasticity.energy0:.6g}{of}")
 
 
 def check(world, path, ranks=None) -> int:
@@ -442,7 +465,8 @@ def check(world, path, ranks=None) -> int:
     seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
     steps = sum(stage_steps(stage) for stage in values["stage"])
     factor = points * math.log(points) / (solver.points * math.log(solver.points)) / ranks
-    memory = BASE_BYTES + 2 * spectrum / ranks
+    more = solver.elasticity.arrays if solver.equilibrium is not None else 0
+    memory = BASE_BYTES + (2 + more) * spectrum / ranks
     world.log(f"grid         {' × '.join(map(str, shape))} points, {dtype.name}, spacing {values['grid']['spacing']}")
     world.log(f"ranks        {ranks}, {'slabs' if p1 == 1 else 'pencils'}, {p0} × {p1} parts")
     world.log(f"memory       about {memory / 1e6:.0f} MB per rank")

@@ -46,8 +46,8 @@ class Outputs:
         """Collective, once in each state: the frame and the analyses that are due; the numbers of the latter."""
         solver, timers, found = self.solver, self.world.timers, {}
         if self.framed.due(solver.steps, solver.time) or (last and self.framed):
-            with timers("output"), quantities.frame(solver, self.names) as frame:
-                self.fields.append(solver.steps, solver.time, **frame)
+            with timers("output"):
+                self.fields.append(solver.steps, solver.time, **quantities.frame(solver, self.names))
         if self.analysed.due(solver.steps, solver.time) or (last and self.analysed):
             with timers("analysis"):
                 for each in self.analyses:

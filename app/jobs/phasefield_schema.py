@@ -99,18 +99,39 @@ MODEL = Table(
 )
 
 
+_CUBIC = ("c11", "c12", "c44")
+_OF_HIGH = ("between", "interpolation", "tolerance")
+
+
+def _check_constants(v, error, prefix):
+    cubic = [v[prefix + key] is not None for key in _CUBIC]
+    whole = prefix + "constants"
+    if any(cubic) == (v[whole] is not None) or (any(cubic) and not all(cubic)):
+        raise error("", f"give either {prefix}c11, {prefix}c12 and {prefix}c44, or {whole}")
+    if v[whole] is not None and len(v[whole]) != 36:
+        raise error(whole, f"takes the 36 numbers of the matrix, row by row, got {len(v[whole])}")
+
+
 def _check_elasticity(v, error):
-    cubic = [v[key] is not None for key in ("c11", "c12", "c44")]
     if all(value is None for value in v.values()):
         return
-    if any(cubic) == (v["constants"] is not None) or (any(cubic) and not all(cubic)):
-        raise error("", "give either c11, c12 and c44, or constants")
-    if v["constants"] is not None and len(v["constants"]) != 36:
-        raise error("constants", f"takes the 36 numbers of the matrix, row by row, got {len(v['constants'])}")
+    _check_constants(v, error, "")
+    if heterogeneous(v):
+        _check_constants(v, error, "high_")
+        if v["between"] is not None and not v["between"][0] < v["between"][1]:
+            raise error("between", "must ascend")
+    for key in _OF_HIGH:
+        if v[key] is not None and not heterogeneous(v):
+            raise error(key, "has no effect without high_c11, … or high_constants")
     if (v["misfit"] is None) == (v["eigenstrain"] is None):
         raise error("", "give either misfit or eigenstrain")
     if v["mean_strain"] is not None and v["mean_stress"] is not None:
         raise error("", "give either mean_strain or mean_stress")
+
+
+def heterogeneous(elasticity) -> bool:
+    """Whether that table gives constants of two phases."""
+    return any(elasticity["high_" + key] is not None for key in (*_CUBIC, "constants"))
 
 
 ELASTICITY = Table(
@@ -124,8 +145,22 @@ ELASTICITY = Table(
         "eigenstrain": Key("float*6", None, doc="per unit of φ: xx, yy, zz, yz, xz, xy"),
         "mean_stress": Key("float*6", None, doc="applied: xx, yy, zz, yz, xz, xy; without it and mean_strain: none"),
         "mean_strain": Key("float*6", None, doc="that the box is held at, from the stress-free lattice of the mean φ"),
+        "high_c11": Key("float", None, above=0, doc="of the phase of high φ; c11, … are then those of low φ"),
+        "high_c12": Key("float", None, doc="of the phase of high φ"),
+        "high_c44": Key("float", None, above=0, doc="of the phase of high φ"),
+        "high_constants": Key("float*", None, doc="C (6, 6) of the phase of high φ"),
+        "between": Key("float*2", None, doc="the two φ of the constants; default: the outermost minima of the well"),
+        "interpolation": Key(
+            "str",
+            None,
+            choices=("smooth", "linear"),
+            doc="of constants: u³ (10 - 15 u + 6 u²) from one φ to the other (default), or linear in φ everywhere",
+        ),
+        "tolerance": Key(
+            "float", None, above=0, high=0.1, doc="of strains, relative to those of misfit and load; default 1e-5"
+        ),
     },
-    doc="Coherent elasticity with homogeneous constants; without this table there is none.",
+    doc="Coherent elasticity, of one set of constants or of two phases; without this table there is none.",
     check=_check_elasticity,
 )
 

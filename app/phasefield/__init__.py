@@ -1,10 +1,11 @@
-"""Phase fields: free energies, homogeneous elasticity, initial fields, steppers."""
+"""Phase fields: free energies, elasticity, initial fields, steppers."""
 
 from ostwald.app.phasefield.allen_cahn import AllenCahn
-from ostwald.app.phasefield.cahn_hilliard import CahnHilliard, Diverged
+from ostwald.app.phasefield.cahn_hilliard import CahnHilliard
 from ostwald.app.phasefield.diagnostics import Modes, Morphology, StructureFactor, amplitudes
 from ostwald.app.phasefield.elasticity import Elasticity, cubic
-from ostwald.app.phasefield.equilibrium import HeterogeneousElasticity, NoEquilibrium
+from ostwald.app.phasefield.equilibrium import HeterogeneousElasticity
+from ostwald.app.phasefield.errors import Diverged, NoEquilibrium
 from ostwald.app.phasefield.initial import (
     Constant,
     GaussianNoise,

@@ -8,13 +8,8 @@ import numpy as np
 
 from ostwald.app.kernels import _cahn_hilliard
 from ostwald.app.phasefield.equilibrium import Equilibrium, HeterogeneousElasticity
+from ostwald.app.phasefield.errors import Diverged
 from ostwald.parallel import Fourier
-
-
-class Diverged(RuntimeError):
-    """The field is no longer finite."""
-
-    collective = True
 
 
 class CahnHilliard:

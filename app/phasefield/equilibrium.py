@@ -6,15 +6,10 @@ import numpy as np
 
 from ostwald.app.kernels import _elastic, _fft
 from ostwald.app.phasefield.elasticity import Elasticity
+from ostwald.app.phasefield.errors import NoEquilibrium
 
 MOST = 500
 """Iterations before the search is given up."""
-
-
-class NoEquilibrium(RuntimeError):
-    """Conjugate gradients do not converge, or the moduli are not positive definite somewhere."""
-
-    collective = True
 
 
 class HeterogeneousElasticity:
@@ -56,6 +51,11 @@ class HeterogeneousElasticity:
     def loaded(self) -> bool:
         """Whether a mean strain or stress is applied."""
         return self.reference.loaded
+
+    @property
+    def arrays(self) -> int:
+        """What an Equilibrium holds, in arrays of the size of a spectrum."""
+        return 3 * self.dimensions + len(self.components) + 2
 
     def kernel(self) -> tuple:
         """Of the reference, which steps take as implicit."""

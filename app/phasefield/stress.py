@@ -11,8 +11,10 @@ import numpy as np
 from ostwald.app.kernels import _elastic
 from ostwald.app.phasefield.equilibrium import slopes
 
+NAMES = ("stress", "strain", "elastic_energy")
 
-def component_names(solver, kind) -> tuple[str, ...]:
+
+def components(solver, kind) -> tuple[str, ...]:
     """stress_xx, … of the "stress" or "strain" of a solver."""
     return tuple(f"{kind}_{c}" for c in solver.elasticity.components)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ostwald.app.phasefield import AllenCahn, CahnHilliard, Elasticity, cubic, double_well, elastic_field
+from ostwald.app.phasefield import AllenCahn, CahnHilliard, Elasticity, cubic, double_well
 from ostwald.parallel import Fourier, World
 
 pytestmark = pytest.mark.mpi
@@ -75,26 +75,3 @@ def test_an_error_on_one_rank_is_everyones(world):
     f = Fourier(world, (16, 8, 8))
     assert len(set(world.allgather(f.describe()))) == 1
     f.close()
-
-
-def test_elastic_fields_of_any_ranks(world):
-    from mpi4py import MPI
-
-    for shape in [(20, 18, 64), (36, 50)]:
-        phi = 0.45 + 0.1 * np.random.default_rng(2).normal(size=shape)
-        moduli = Elasticity(cubic(3e4, 1.5e4, 3e4), 0.008, len(shape))
-        one = CahnHilliard(World(MPI.COMM_SELF), shape, double_well(5.0), 5.0, elasticity=moduli)
-        one.set_field(phi)
-        for ranks, shared in cases(world):
-            if ranks and len(shape) == 2 and ranks[1] > 1:
-                continue
-            many = CahnHilliard(world, shape, double_well(5.0), 5.0, elasticity=moduli, ranks=ranks, shared=shared)
-            part = tuple(slice(a, b) for a, b in zip(many.fourier.lo, many.fourier.hi))
-            many.set_field(phi[part])
-            before = many.field()
-            for name in ("stress_xy", "elastic_energy"):
-                wanted = elastic_field(one, name)
-                error = np.abs(elastic_field(many, name) - wanted[part]).max(initial=0)
-                assert world.allreduce(float(error), "max") < 1e-12 * np.abs(wanted).max()
-            assert np.array_equal(many.field(), before)
-            many.close()
