@@ -11,6 +11,9 @@ sequences.h5      many short runs, each a sequence of fields
 profiles.h5       structure factors over time
 checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
+potential/        what a training made: input.nn, scaling.data, weights.*.data
+errors.json       its errors
+descriptors.h5    its symmetry functions, while it runs
 timing.json       where the time went
 report.html
 .lock             held while a run is active
@@ -50,6 +53,9 @@ class RunDirectory:
         self.sequences_file = self.path / "sequences.h5"
         self.profiles_file = self.path / "profiles.h5"
         self.checkpoints = self.path / "checkpoints"
+        self.potential = self.path / "potential"
+        self.errors_file = self.path / "errors.json"
+        self.descriptors_file = self.path / "descriptors.h5"
         self.timing_file = self.path / "timing.json"
         self.report_file = self.path / "report.html"
         self._lock = None

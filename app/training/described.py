@@ -19,6 +19,10 @@ import torch
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Batch, Centres
 from ostwald.io.arrayfile import ArrayFile, open_arrays
+from ostwald.parallel.training import shares
+
+ROWS = 1500
+"""Labels (energies, force and stress components) that are worked on at a time."""
 
 
 @dataclass
@@ -55,6 +59,18 @@ class Described:
         """(R, f) the functions of all centres of an element, or of those in some structures."""
         values, rows = self._arrays[f"values.{element}"], self._arrays[f"rows.{element}"]
         return values if indices is None else _pieces(values, rows, indices)
+
+    def shares(self, indices, size: int) -> list[np.ndarray]:
+        """Numbers of structures shared out over ranks, even in cost."""
+        indices = np.asarray(indices, np.int64)
+        return [indices[part] for part in shares(self.pairs[indices], size)]
+
+    def chunks(self, indices, rows: int = ROWS) -> list[np.ndarray]:
+        """Numbers of structures in parts that have about so many labels, those of alike neighbourhoods together."""
+        indices = np.asarray(indices, np.int64)
+        order = indices[np.argsort(self.pairs[indices] / self.atoms[indices], kind="stable")]
+        ends = np.cumsum(3 * self.atoms[order] + 7)
+        return [np.sort(part) for part in np.split(order, np.flatnonzero(np.diff(ends // rows)) + 1) if len(part)]
 
     def batch(self, indices, dtype=torch.float64, device="cpu") -> tuple[Batch, Labels]:
         """Structures by number, in this order."""

@@ -1,8 +1,8 @@
 """Levenberg–Marquardt: Gauss–Newton steps of all parameters on the whole training set, damped so that each lowers the loss.
 
-With residuals r(theta) (their squares add up to L) and their Jacobian J, plus a ridge b |theta - theta_0|² ,
+With residuals r(theta) (their squares add up to L) and their Jacobian J, plus a ridge b |theta|²,
 
-    (J^T J + b + mu D) step = -(J^T r + b (theta - theta_0)),       D = diag(J^T J + b), bounded below
+    (J^T J + b + mu D) step = -(J^T r + b theta),       D = diag(J^T J + b), bounded below
 
 D. W. Marquardt, J. SIAM 11, 431 (1963); mu after H. B. Nielsen, IMM-REP-1999-05 (1999): a step is taken where the
 loss falls, mu then shrinks by up to 3 as the fall is what was expected; else mu grows by 2, 4, 8, …
@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
 
-ROWS = 1500
-"""Rows of J that are made at a time."""
 SMALLEST = 1e-12
 """The least element of D over its largest."""
 
@@ -31,13 +29,14 @@ class LevenbergMarquardt:
     def __init__(self, world, network, data, mine, loss, ridge=0.0, damping=1e-2, tries=8):
         self.world, self.network, self.data, self.loss = world, network, data, loss
         self.ridge, self.mu, self.growth, self.tries = ridge, damping, 2.0, tries
-        self.value = None
-        self.chunks = _chunks(data, mine)
+        self.value, self.updates = None, 0
+        self.chunks = data.chunks(mine)
 
     # ---- one iteration ----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Whether a step was taken; if not, the loss is as low as it gets."""
+        self.updates += 1
         theta = self.theta
         self.value, gradient, normal = self._linearise()
         gradient += self.ridge * theta
@@ -60,6 +59,17 @@ class LevenbergMarquardt:
             self.growth *= 2
         self.theta = theta
         return False
+
+    per_epoch, pace_name = 1, "damping"
+
+    @property
+    def pace(self) -> float:
+        return self.mu
+
+    @property
+    def best_theta(self):
+        """The parameters to be used."""
+        return self.network.theta.detach()
 
     @property
     def theta(self) -> np.ndarray:
@@ -135,10 +145,10 @@ class LevenbergMarquardt:
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def state(self) -> dict:
-        return {"damping": self.mu, "growth": self.growth}
+        return {"updates": self.updates, "damping": self.mu, "growth": self.growth}
 
     def restore(self, state):
-        self.mu, self.growth = state["damping"], state["growth"]
+        self.updates, self.mu, self.growth = int(state["updates"]), state["damping"], state["growth"]
 
 
 def _known(rows, label):
@@ -161,11 +171,3 @@ def _times(normal, diagonal, vector):
     """The symmetric matrix with this lower triangle and diagonal, times a vector."""
     lower = np.tril(normal, -1)
     return lower @ vector + lower.T @ vector + diagonal * vector
-
-
-def _chunks(data, mine):
-    """This rank's structures, those of alike neighbourhoods together, in parts of about ROWS rows of J."""
-    mine = np.asarray(mine, np.int64)
-    order = mine[np.argsort(data.pairs[mine] / data.atoms[mine], kind="stable")]
-    rows = np.cumsum(3 * data.atoms[order] + 7)
-    return [np.sort(part) for part in np.split(order, np.flatnonzero(np.diff(rows // ROWS)) + 1) if len(part)]

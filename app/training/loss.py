@@ -51,12 +51,12 @@ class Loss:
         return energy, force, stress
 
     def residuals(self, outputs, batch, labels) -> list[torch.Tensor]:
-        """Errors times factors, whose squares add up to this batch's part of L; labels that are not known give none."""
+        """Errors times factors, whose squares add up to this batch's part of L; labels that are not known add nothing."""
         energy, force, stress = self.factors(batch, labels)
         parts = [_known((outputs.energy - labels.energy) * energy, labels.energy)]
-        if outputs.forces is not None:
+        if self.forces_wanted:
             parts.append(_known((outputs.forces - labels.forces) * force[:, None], labels.forces).flatten())
-        if outputs.stress is not None:
+        if self.stress_wanted:
             parts.append(_known((outputs.stress - labels.stress) * stress, labels.stress).flatten())
         return parts
 

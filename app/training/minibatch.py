@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from ostwald.parallel import philox_generator
-from ostwald.parallel.training import shares
 
 from .loss import Loss
 
@@ -61,6 +60,12 @@ class Minibatch:
         """Updates of an epoch; the last one has what is left."""
         return -(-len(self.chosen) // self.batch)
 
+    pace_name = "rate"
+
+    @property
+    def pace(self) -> float:
+        return self.rate(max(self.updates - 1, 0))
+
     @property
     def best_theta(self):
         """The parameters to be used: the moving average, where there is one."""
@@ -70,7 +75,7 @@ class Minibatch:
         """One update; True."""
         world, rate = self.world, self.rate(self.updates)
         indices = self._batch()
-        mine = indices[shares(self.data.pairs[indices], world.size)[world.rank]]
+        mine = self.data.shares(indices, world.size)[world.rank]
         with world.timers("gradient"):
             self.adam.zero_grad(set_to_none=False)
             value = self._gradient(mine, len(indices), self._loss(rate))

@@ -1,9 +1,13 @@
 """Training on several ranks gives what one rank gives, through MPI, Horovod and torch.distributed."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from training_systems import dataset, small_model
 
+from ostwald.app.jobs import train
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Network
 from ostwald.app.training import described
@@ -91,6 +95,39 @@ def test_descriptors_of_several_ranks_are_those_of_one(problem, alone, tmp_path)
     for a, b in zip(mine.batch(np.arange(7))[0].elements, data.batch(np.arange(7))[0].elements):
         for name in ("values", "strain", "centres", "derivatives", "counts"):
             assert bool((getattr(a, name) == getattr(b, name)).all())
+
+
+RUN = """
+[job]
+kind = "train"
+[data]
+file = "set.h5"
+fraction = 0.3
+[[radial]]
+cutoff = 4.0
+shifted = 4
+[network]
+nodes = [4]
+[optimiser]
+kind = "KIND"
+epochs = 4
+"""
+
+
+@pytest.mark.parametrize("kind", ["levenberg-marquardt", 'adam"\nbatch = 4\ncommunication = "horovod'])
+def test_the_job_is_that_of_one_rank(problem, alone, world, tmp_path, kind):
+    """To rounding, through descriptors, training, errors and export."""
+    folder = Path(world.bcast(str(tmp_path)))
+    if world.root:
+        (folder / "train.toml").write_text(RUN.replace("set.h5", str(problem[1].dataset.path)).replace("KIND", kind))
+    world.barrier()
+    assert train.run(alone, folder / "train.toml", folder / f"own{world.rank}") == 0
+    assert train.run(world, folder / "train.toml", folder / "all") == 0
+    texts = [(folder / name / "errors.json").read_text() for name in (f"own{world.rank}", "all")]
+    own, everyone = (json.loads(text)["validation"]["all"] for text in texts)
+    for quantity in own:
+        assert everyone[quantity]["rmse"] == pytest.approx(own[quantity]["rmse"], rel=1e-6)
+    world.barrier()
 
 
 def test_compression_is_horovods(world):

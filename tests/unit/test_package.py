@@ -50,12 +50,16 @@ def test_every_package_is_listed_in_setup_cfg():
     assert found == listed
 
 
+TRAINING = ("app/potentials/hdnnp/network.py", "app/jobs/train.py", "app/jobs/train_setup.py")
+"""Modules that need torch; nothing else may load them on its own."""
+
+
 def test_molecular_dynamics_loads_no_torch_horovod_or_petsc():
     modules = [
         "ostwald." + ".".join(file.relative_to(ROOT).with_suffix("").parts)
         for root in ("app/atoms", "app/potentials", "app/dynamics", "app/analysis", "app/jobs", "parallel", "io")
         for file in sorted((ROOT / root).rglob("*.py"))
-        if file.name != "__init__.py"
+        if file.name != "__init__.py" and str(file.relative_to(ROOT)) not in TRAINING
     ]
     code = f"""
 import importlib, json, sys

@@ -1,0 +1,320 @@
+"""What a training runs with, made from its run file: data and descriptors, network, loss, optimiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from ostwald.app.jobs.train_schema import MINIBATCH
+from ostwald.app.potentials import PotentialError, load
+from ostwald.app.potentials.hdnnp import grids, n2p2
+from ostwald.app.potentials.hdnnp.descriptors import Descriptors
+from ostwald.app.potentials.hdnnp.network import Batch, Centres, Network
+from ostwald.app.runfile import RunFileError
+from ostwald.app.training import described, start
+from ostwald.app.training.checks import check
+from ostwald.app.training.data import reference_energies, split
+from ostwald.app.training.errors import errors
+from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
+from ostwald.app.training.loss import Loss
+from ostwald.app.training.minibatch import Minibatch
+from ostwald.app.training.schedules import Rate
+from ostwald.io.datasets import DataSetError, open_dataset
+from ostwald.parallel.training import exchange
+
+LARGE = 6000
+"""Parameters beyond which dense normal equations are warned of."""
+
+
+class Setup:
+    """Collective. path: of the run file, for messages; directory: the run's, where descriptors go (None: nothing is computed).
+
+    sets, data: the DataSet and the Described of "training" and "validation", which may be the same; indices: the numbers of their
+    structures. network; trainer: LevenbergMarquardt or Minibatch. best_theta (p,) f8: the best parameters so far.
+    """
+
+    def __init__(self, world, values, path, directory=None):
+        self.world, self.values, self.path = world, values, path
+        self._exchange = None
+        torch.set_num_threads(world.threads)
+        self._open_data()
+        model = self._functions()
+        self.descriptors = Descriptors(model)
+        self.dtype = torch.float64 if values["network"]["precision"] == "double" else torch.float32
+        real = np.float64 if self.dtype == torch.float64 else np.float32
+        self._size(real)
+        if directory is None:
+            return
+        self._describe(directory, real)
+        self._network(model)
+        self._trainer()
+
+    # ---- data -------------------------------------------------------------------------------------------------------
+
+    def _fail(self, table, key, why):
+        return RunFileError(f"{self.path}: [{table}] {key}: {why}")
+
+    def _open_data(self):
+        table = self.values["data"]
+        seed = self.values["job"]["seed"]
+        try:
+            whole = open_dataset(table["file"])
+            validation = open_dataset(table["validation"]) if table["validation"] else None
+        except DataSetError as error:
+            key = "file" if "whole" not in locals() else "validation"
+            raise self._fail("data", key, f"{error} (ostwald convert makes data sets)") from None
+        if validation is not None:
+            self.sets = {"training": whole, "validation": validation}
+            self.indices = {name: np.arange(len(each)) for name, each in self.sets.items()}
+        else:
+            part = table["fraction"] or 0.1
+            try:
+                chosen = split(whole, (1 - part, part), seed, table["block"])
+            except DataSetError as error:
+                raise self._fail("data", "fraction", str(error)) from None
+            self.sets = {"training": whole, "validation": whole}
+            self.indices = dict(zip(("training", "validation"), chosen))
+        self.parts = {name: self.sets[name].select(chosen) for name, chosen in self.indices.items()}
+        training, loss = self.parts["training"], self.values["loss"]
+        for name, labels in (("energy", training.energy), ("force", training.forces), ("stress", training.stress)):
+            if loss[name] and not np.isfinite(labels).any():
+                raise self._fail("loss", name, f"no structure of {table['file']} has a label for it: set it to 0")
+        optimiser = self.values["optimiser"]
+        if optimiser["kind"] in MINIBATCH:
+            if optimiser["batch"] > len(training):
+                raise self._fail(
+                    "optimiser",
+                    "batch",
+                    f"{optimiser['batch']} is more than the training set's {len(training)} structures",
+                )
+            if self.world.size > optimiser["batch"]:
+                raise self._fail(
+                    "optimiser",
+                    "batch",
+                    f"{optimiser['batch']} structures cannot be shared out over {self.world.size} ranks",
+                )
+        elif self.world.size > len(training):
+            raise self._fail(
+                "data", "file", f"{len(training)} structures cannot be shared out over {self.world.size} ranks"
+            )
+
+    def findings(self) -> list[str]:
+        """What looks wrong with the data; one line each."""
+        files = {self.values["data"][key]: each for key, each in zip(("file", "validation"), self.sets.values())}
+        lines = []
+        for name, each in files.items():
+            if name is not None:
+                lines += [f"{name}: {f.text}" for f in check(each).findings if f.level in ("error", "warning")]
+        return lines
+
+    @property
+    def atoms_per_structure(self) -> float:
+        return float(self.parts["training"].counts.mean())
+
+    # ---- model ------------------------------------------------------------------------------------------------------
+
+    def _functions(self):
+        """The symmetry functions of the run file, or those of the potential to go on with."""
+        v, training = self.values, self.parts["training"]
+        if v["network"]["start"]:
+            try:
+                model = n2p2.read(v["network"]["start"])
+                Descriptors(model).types(training.elements)
+            except PotentialError as error:
+                raise self._fail("network", "start", str(error)) from None
+            return model
+        chosen = []
+        for g in v["radial"]:
+            chosen.append(grids.Radial(g["cutoff"], g["centred"], g["shifted"], g["first"]))
+        for g in v["angular"]:
+            chosen.append(
+                grids.Angular(g["cutoff"], g["narrow"], tuple(g["zetas"]), g["centred"], g["shifted"], g["first"])
+            )
+        return start.from_grids(training.elements, chosen, v["network"]["cutoff_function"])
+
+    def _size(self, real):
+        """Rows and bytes of the descriptors. RunFileError where they are more than allowed."""
+        files = {"training": self.sets["training"]}
+        if self.sets["validation"] is not self.sets["training"]:
+            files["validation"] = self.sets["validation"]
+        self.pairs, self.bytes = {}, 0
+        for name, each in files.items():
+            try:
+                self.pairs[name], size = described.size(each, self.descriptors, self.world, real)
+            except PotentialError as error:
+                raise self._fail("data", "file" if name == "training" else name, str(error)) from None
+            self.bytes += size
+        limit = self.values["memory"]["limit"]
+        if self.bytes > 1e9 * limit:
+            raise self._fail(
+                "memory",
+                "limit",
+                f"descriptors and derivatives take {self.bytes / 1e9:.3g} GB, more than {limit:g} GB: fewer functions, a smaller cutoff, "
+                "single precision, or a higher limit",
+            )
+
+    def _describe(self, directory, real):
+        own = self.values["memory"]["descriptors"]
+        base = Path(own) if own else directory.descriptors_file
+        self._temporary, self.data = [], {}
+        for name, pairs in self.pairs.items():
+            file = base if name == "training" else base.with_stem(f"{base.stem}-{name}")
+            with self.world.timers("descriptors"):
+                self.data[name] = described.describe(self.sets[name], self.descriptors, file, self.world, real, pairs)
+            if not own:
+                self._temporary.append(file)
+        self.data.setdefault("validation", self.data["training"])
+
+    def _network(self, model):
+        v = self.values
+        if v["network"]["start"] is None:
+            training = self.parts["training"]
+            model, self.still = start.with_statistics(model, self.data["training"], self.indices["training"])
+            found = reference_energies(training, v["data"]["energies"]).energies
+            energies = {chemical_symbols[z]: energy for z, energy in found.items()}
+            nodes = v["network"]["nodes"] or [20, 20]
+            model = start.with_networks(model, nodes, v["network"]["activation"], energies, v["job"]["seed"])
+            if self.still:
+                self.world.log.warning(
+                    f"{self.still} symmetry functions do not vary in the training set: they are of no use"
+                )
+        device = v["network"]["device"]
+        try:
+            self.network = Network(model, self.dtype, device)
+        except (RuntimeError, AssertionError) as error:
+            raise self._fail("network", "device", f"'{device}' cannot be used: {str(error).splitlines()[0]}") from None
+        self.best_theta = self.network.theta.detach().to("cpu", torch.float64).numpy().copy()
+
+    def _trainer(self):
+        v, world = self.values["optimiser"], self.world
+        weights = self.values["loss"]
+        plain = Loss(weights["energy"], weights["force"], weights["stress"])
+        self.losses = {name: plain.of(part) for name, part in self.parts.items()}
+        data, chosen, loss = self.data["training"], self.indices["training"], self.losses["training"]
+        if v["kind"] not in MINIBATCH:
+            mine = data.shares(chosen, world.size)[world.rank]
+            self.trainer = LevenbergMarquardt(world, self.network, data, mine, loss, v["ridge"], v["damping"])
+            self.trainer.batch = len(chosen)
+            if self.network.size > LARGE:
+                world.log.warning(
+                    f"{self.network.size} parameters: the normal equations take {8e-9 * self.network.size**2:.2g} GB, adam would not need them"
+                )
+            return
+        per_epoch = -(-len(chosen) // v["batch"])
+        period = v["period"] and v["period"] * per_epoch
+        rate = Rate(v["schedule"], v["rate"], v["final_rate"], v["epochs"] * per_epoch, period, v["warmup"])
+        self._exchange = exchange(v["communication"], world, v["compression"])
+        starts = [weights[f"{name}_start"] for name in ("energy", "force", "stress")]
+        prefactors = None
+        if any(s is not None for s in starts):
+            prefactors = [weights[name] if s is None else s for name, s in zip(("energy", "force", "stress"), starts)]
+        self.trainer = Minibatch(
+            world,
+            self.network,
+            data,
+            chosen,
+            loss,
+            self._exchange,
+            rate,
+            v["batch"],
+            seed=self.values["job"]["seed"],
+            decay=v["decay"] or 0.0,
+            clip=v["clip"],
+            average=v["average"],
+            prefactors=prefactors,
+        )
+
+    def describe(self) -> str:
+        """A few lines: data, functions, network, memory."""
+        model, lines = self.descriptors.model, []
+        for name, part in self.parts.items():
+            lines.append(f"{name:<12}{len(part)} structures, {int(part.counts.sum())} atoms of {self.sets[name].path}")
+        for element, pairs in zip(model.elements, np.atleast_2d(self.pairs["training"].sum(0)).T):
+            lines.append(
+                f"{element.symbol:<12}{len(element.functions)} functions up to {max(f.cutoff for f in element.functions) * model.length_unit:g} Å, "
+                f"{pairs[0] / max(1, int(self.sets['training'].counts.sum())):.1f} derivatives an atom"
+            )
+        lines.append(f"descriptors {self.bytes / 1e9:.3g} GB in a file, mapped into memory")
+        if hasattr(self, "network"):
+            nodes = "-".join(str(layer[1]) for layer in self.network.layout[0])
+            lines.append(
+                f"networks    {nodes}, {self.network.size} parameters in all, {str(self.dtype).removeprefix('torch.')}"
+            )
+        return "\n".join(lines)
+
+    # ---- during and after the training ------------------------------------------------------------------------------
+
+    def errors(self, theta, part):
+        """Errors of parameters on "training" or "validation"."""
+        network, kept = self.network, self.network.theta.detach().clone()
+        with torch.no_grad():
+            network.theta.copy_(torch.as_tensor(theta))
+            found = errors(self.world, network, self.data[part], self.indices[part], self.losses[part])
+            network.theta.copy_(kept)
+        return found
+
+    def export(self, theta, folder):
+        """Writes the potential of some parameters. Collective."""
+        model, error = self.network.export(torch.as_tensor(theta)), None
+        if self.world.root:
+            try:
+                n2p2.write(model, folder)
+            except OSError as caught:
+                error = caught
+        self.world.agree(error)
+
+    def deployed(self, folder) -> float:
+        """The largest difference of forces (eV/Å) between the potential in a directory, evaluated natively, and its network in
+        torch, in double precision, for the first structure of the validation set."""
+        potential = load(folder)
+        structure = self.parts["validation"][0]
+        atoms = structure.to_ase()
+        atoms.calc = potential.ase()
+        parts = Descriptors(potential.model).describe(structure)
+        with torch.no_grad():
+            out = Network(potential.model).evaluate(single(structure, parts), stress=False)
+        return float(np.abs(out.forces.numpy() - atoms.get_forces()).max())
+
+    def state(self) -> tuple[dict, dict]:
+        """Arrays (p,) f8 and numbers, for a checkpoint."""
+        arrays, numbers = {"theta": self.network.theta.detach().to("cpu").numpy(), "best": self.best_theta}, {}
+        for name, value in self.trainer.state().items():
+            (arrays if isinstance(value, np.ndarray) else numbers)[name] = value
+        return {name: np.array(array, np.float64) for name, array in arrays.items()}, numbers
+
+    def restore(self, arrays, numbers):
+        with torch.no_grad():
+            self.network.theta.copy_(torch.as_tensor(arrays["theta"]))
+        self.best_theta[:] = arrays["best"]
+        kind = self.network.theta.new_empty(0).cpu().numpy().dtype
+        self.trainer.restore(numbers | {name: array.astype(kind) for name, array in arrays.items()})
+
+    def close(self, keep=False):
+        """Removes the descriptors that only this run needs, unless they are to be kept, and ends communication."""
+        if self._exchange is not None:
+            self._exchange.close()
+        if not keep and self.world.root:
+            for file in self._temporary:
+                file.unlink(missing_ok=True)
+
+
+def single(structure, parts) -> Batch:
+    """A batch of one structure in double precision. parts: of Descriptors.describe."""
+    elements = []
+    for part in parts:
+        counts = torch.from_numpy(part.counts.astype(np.int64))
+        elements.append(
+            Centres(
+                torch.zeros(len(part.atoms), dtype=torch.int64),
+                torch.from_numpy(part.values),
+                torch.from_numpy(part.strain),
+                counts,
+                torch.arange(len(counts)).repeat_interleave(counts),
+                torch.from_numpy(part.centres.astype(np.int64)),
+                torch.from_numpy(part.derivatives),
+            )
+        )
+    return Batch(torch.tensor([0, len(structure)]), torch.tensor([structure.volume]), elements)

@@ -1,0 +1,96 @@
+"""Errors of a network on a data set, by group and in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ostwald.app.atoms.units import GPA
+
+QUANTITIES = ("energy", "force", "stress")
+UNITS = {"energy": "meV/atom", "force": "eV/Å", "stress": "GPa"}
+_FACTORS = {"energy": 1e3, "force": 1.0, "stress": GPA}
+
+
+@dataclass
+class Errors:
+    """groups: names, the last "all". count, absolute, square, largest (groups, 3): number of energies, force components and
+    stress components that are known, sums of the absolute and squared errors, and the largest, in UNITS. loss: of the set."""
+
+    groups: list[str]
+    count: np.ndarray
+    absolute: np.ndarray
+    square: np.ndarray
+    largest: np.ndarray
+    loss: float
+
+    def rmse(self, quantity: str, group=-1) -> float:
+        """nan where nothing is known."""
+        k = QUANTITIES.index(quantity)
+        return float(np.sqrt(self.square[group, k] / self.count[group, k])) if self.count[group, k] else np.nan
+
+    def mae(self, quantity: str, group=-1) -> float:
+        k = QUANTITIES.index(quantity)
+        return float(self.absolute[group, k] / self.count[group, k]) if self.count[group, k] else np.nan
+
+    def as_json(self) -> dict:
+        """group -> quantity -> number, rmse, mae, largest."""
+        return {
+            name: {
+                q: dict(
+                    number=int(self.count[g, k]),
+                    rmse=self.rmse(q, g),
+                    mae=self.mae(q, g),
+                    largest=float(self.largest[g, k]),
+                    unit=UNITS[q],
+                )
+                for k, q in enumerate(QUANTITIES)
+                if self.count[g, k]
+            }
+            for g, name in enumerate(self.groups)
+            if self.count[g].any()
+        }
+
+    def table(self) -> str:
+        """For people: RMSE and MAE of each group."""
+        width = max(map(len, self.groups)) + 2
+        head = "".join(f"{f'{q}, {UNITS[q]}':>24}" for q in QUANTITIES)
+        lines = [" " * width + head, " " * width + f"{'RMSE':>14}{'MAE':>10}" * 3]
+        for g, name in enumerate(self.groups):
+            if self.count[g].any():
+                cells = [f"{self.rmse(q, g):>14.4g}{self.mae(q, g):>10.4g}" for q in QUANTITIES]
+                lines.append(f"{name:<{width}}" + "".join(cells))
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def errors(world, network, data, indices, loss) -> Errors:
+    """Collective: of some structures of a Described, by number; each rank takes a part. loss: Loss of them."""
+    groups = data.dataset.groups
+    shape = len(groups) + 1, len(QUANTITIES)
+    count, absolute, square, largest, total = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape), 0.0
+    group = np.asarray(data.dataset.group)
+    for chunk in data.chunks(data.shares(indices, world.size)[world.rank]):
+        batch, labels = data.batch(chunk, network.theta.dtype, network.theta.device)
+        outputs = network.evaluate(batch)
+        total += sum(float(r.double().square().sum()) for r in loss.residuals(outputs, batch, labels))
+        atoms = labels.counts.long().cpu().numpy()
+        found = {
+            "energy": ((outputs.energy - labels.energy) / labels.counts)[:, None],
+            "force": outputs.forces - labels.forces,
+            "stress": outputs.stress - labels.stress,
+        }
+        for k, quantity in enumerate(QUANTITIES):
+            error = np.abs(found[quantity].double().cpu().numpy()) * _FACTORS[quantity]
+            rows = np.repeat(group[chunk], atoms) if quantity == "force" else group[chunk]
+            known = np.isfinite(error)
+            error = np.where(known, error, 0.0)
+            for into, values in ((count, known), (absolute, error), (square, error**2)):
+                into[:-1, k] += np.bincount(rows, values.sum(axis=1), len(groups))
+            np.maximum.at(largest[:, k], rows, error.max(axis=1))
+    sums = world.allreduce(np.stack([count, absolute, square]))
+    largest = world.allreduce(largest, "max")
+    sums[:, -1], largest[-1] = sums[:, :-1].sum(axis=1), largest[:-1].max(axis=0)
+    return Errors([*groups, "all"], *sums, largest, world.allreduce(total))

@@ -1,0 +1,204 @@
+"""The training job: from labels to a potential that runs; stopped and resumed; what is wrong with a run file."""
+
+import json
+
+import ase.units
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+
+from ostwald.app.jobs import train
+from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
+from ostwald.app.jobs.train_schema import page
+from ostwald.app.potentials import load
+from ostwald.app.runfile import RunFileError
+from ostwald.io.datasets import LabelledStructure, open_dataset, write_dataset
+from ostwald.parallel import CollectiveError
+
+RUN = """
+[job]
+kind = "train"
+[data]
+file = "set.h5"
+fraction = 0.2
+[[radial]]
+cutoff = 5.0
+centred = 1
+shifted = 5
+first = 2.0
+[[angular]]
+cutoff = 4.5
+narrow = false
+zetas = [1, 2]
+centred = 1
+first = 2.0
+[network]
+nodes = [6]
+[optimiser]
+"""
+OPTIMISERS = {
+    "levenberg-marquardt": "epochs = 10",
+    "adamw": 'epochs = 6\nkind = "adamw"\nbatch = 5\naverage = 0.9\nrate = 0.01\nclip = 10.0',
+}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A data set of nickel with labels of an EAM potential."""
+    rng, calculator, found = np.random.default_rng(1), load("zhou:Ni").ase(), []
+    for k in range(30):
+        atoms = bulk("Ni", cubic=True, a=3.52) * ((2, 2, 2) if k % 3 == 2 else (2, 1, 1))
+        strain = rng.normal(0, 0.015, (3, 3)) + rng.normal(0, 0.02) * np.eye(3)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
+        atoms.rattle(0.03 + 0.04 * (k % 4), seed=k)
+        atoms.calc = calculator
+        labels = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+        cell = atoms.cell.array
+        found.append(LabelledStructure(atoms.positions, atoms.numbers, cell, True, *labels, group=f"g{k % 3}"))
+    path = tmp_path_factory.mktemp("nickel") / "set.h5"
+    write_dataset(path, found)
+    return path
+
+
+@pytest.fixture
+def run_file(tmp_path, labelled):
+    def write(text=RUN + OPTIMISERS["levenberg-marquardt"]):
+        path = tmp_path / "train.toml"
+        path.write_text(text.replace("set.h5", str(labelled)))
+        return path
+
+    return write
+
+
+def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
+    """A potential trained on EAM labels: small errors, the network's forces to rounding, energy conserved."""
+    path = run_file(RUN.replace("[6]", "[10]") + "epochs = 40")
+    assert train.run(world, path, tmp_path / "run") == 0
+    errors = json.loads((tmp_path / "run/errors.json").read_text())
+    validation = errors["validation"]["all"]
+    assert validation["force"]["rmse"] < 0.1 and validation["energy"]["rmse"] < 5.0
+    assert set(errors["training"]) == {"g0", "g1", "g2", "all"}
+    assert not (tmp_path / "run/descriptors.h5").exists()
+    atoms = bulk("Ni", cubic=True, a=3.53) * 2
+    atoms.calc = load(tmp_path / "run/potential").ase()
+    teacher = atoms.copy()
+    teacher.calc = load("zhou:Ni").ase()
+    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(2))
+    dynamics, energies = VelocityVerlet(atoms, 1.0 * ase.units.fs), []
+    dynamics.attach(lambda: energies.append(atoms.get_total_energy()), interval=5)
+    dynamics.run(300)
+    assert np.ptp(energies) < 2e-3 * len(atoms)
+    teacher.positions = atoms.positions
+    rms = np.sqrt(np.mean((atoms.get_forces() - teacher.get_forces()) ** 2))
+    assert rms < 0.1
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world, tmp_path, monkeypatch, kind):
+    path = run_file(RUN + OPTIMISERS[kind])
+    assert train.run(world, path, tmp_path / "whole") == 0
+    test, calls = Stopping.test, []
+
+    def stop(self, step):
+        calls.append(step)
+        return (True, "SIGTERM") if len(calls) == 2 else test(self, step)
+
+    monkeypatch.setattr(Stopping, "test", stop)
+    assert train.run(world, path, tmp_path / "parts") == EXIT_RESUME
+    assert train.resume(world, tmp_path / "parts") == 0
+    for name in ("potential/weights.028.data", "potential/scaling.data", "potential/input.nn", "errors.json"):
+        assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text(), name
+    rows = [np.genfromtxt(tmp_path / which / "series.csv", delimiter=",", names=True) for which in ("whole", "parts")]
+    for name in ("step", "loss", "validation_loss", "force_rmse_eVAngstrom"):
+        assert np.array_equal(rows[0][name], rows[1][name], equal_nan=True), name
+    assert train.resume(world, tmp_path / "parts") == 0  # nothing is left
+
+
+def test_a_potential_can_be_trained_further(run_file, world, tmp_path):
+    assert train.run(world, run_file(), tmp_path / "one") == 0
+    text = RUN[: RUN.index("[[radial]]")] + f'[network]\nstart = "{tmp_path}/one/potential"\n[optimiser]\nepochs = 5'
+    assert train.run(world, run_file(text), tmp_path / "two") == 0
+    losses = [
+        np.genfromtxt(tmp_path / k / "series.csv", delimiter=",", names=True)["validation_loss"] for k in ("one", "two")
+    ]
+    assert losses[1][0] == pytest.approx(np.nanmin(losses[0]), rel=1e-9)
+    assert (
+        load(tmp_path / "two/potential").model.elements[0].functions
+        == load(tmp_path / "one/potential").model.elements[0].functions
+    )
+
+
+def test_early_stopping(run_file, world, tmp_path):
+    text = RUN + 'kind = "adam"\nepochs = 500\nrate = 0.3\nschedule = "constant"\n[validation]\npatience = 3'
+    assert train.run(world, run_file(text), tmp_path / "run") == 0
+    figures = json.loads((tmp_path / "run/timing.json").read_text())
+    epochs = np.genfromtxt(tmp_path / "run/series.csv", delimiter=",", names=True)["epoch"]
+    assert epochs[-1] == figures["best_epoch"] + 3 < 500
+
+
+WRONG = [
+    ("fraction = 0.2", "fraction = 0.9", r"\[data\] fraction: must be at most 0.5"),
+    ('file = "set.h5"', 'file = "none.h5"', r"\[data\] file: .*none.h5: no such file .ostwald convert makes data sets"),
+    ("[[radial]]", "[[radiall]]", r"unknown table \[radiall\]; did you mean 'radial'"),
+    ("centred = 1\nshifted = 5\n", "", r"\[radial 1\]: give centred or shifted, or both"),
+    ("epochs = 10", "epochs = 10\nbatch = 4", r"\[optimiser\] batch: has no effect with kind = 'levenberg-marquardt'"),
+    (
+        "epochs = 10",
+        'kind = "adam"\nbatch = 99',
+        r"\[optimiser\] batch: 99 is more than the training set's 24 structures",
+    ),
+    (
+        "epochs = 10",
+        'kind = "adam"\ncompression = "half"',
+        r"\[optimiser\] compression: is of communication = 'horovod'",
+    ),
+    ("epochs = 10", "[loss]\nenergy = 0\nforce = 0\nstress = 0", r"\[loss\]: all weights are zero"),
+    ("epochs = 10", "[loss]\nforce_start = 1000", r"\[loss\] force_start: has no effect with \[optimiser\] kind"),
+    (
+        "epochs = 10",
+        "[memory]\nlimit = 0.001",
+        r"\[memory\] limit: descriptors and derivatives take .* GB, more than 0.001 GB",
+    ),
+    ("nodes = [6]", 'device = "cuda:7"', r"\[network\] device: 'cuda:7' cannot be used"),
+    ("nodes = [6]", 'start = "nowhere"', r"no symmetry functions|\[network\] start"),
+]
+
+
+@pytest.mark.parametrize("old, new, message", WRONG)
+def test_a_wrong_run_file_is_refused_in_one_sentence(run_file, world, tmp_path, old, new, message):
+    text = RUN + OPTIMISERS["levenberg-marquardt"]
+    assert old in text
+    with pytest.raises((RunFileError, CollectiveError), match=message) as caught:
+        train.run(world, run_file(text.replace(old, new)), tmp_path / "run")
+    assert "train.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_labels(run_file, labelled, world, tmp_path):
+    """Without forces a loss of forces is refused; energies alone can be learned from."""
+    ds = open_dataset(labelled)
+    bare = [LabelledStructure(s.positions, s.numbers, s.cell, True, s.energy) for s in ds]
+    write_dataset(tmp_path / "bare.h5", bare)
+    text = (RUN + "epochs = 3").replace("set.h5", str(tmp_path / "bare.h5"))
+    with pytest.raises(
+        (RunFileError, CollectiveError), match=r"\[loss\] force: no structure .* has a label for it: set it to 0"
+    ):
+        train.run(world, run_file(text), tmp_path / "run")
+    assert train.run(world, run_file(text + "\n[loss]\nforce = 0\nstress = 0"), tmp_path / "run") == 0
+    found = json.loads((tmp_path / "run/errors.json").read_text())["validation"]["all"]
+    assert list(found) == ["energy"]
+
+
+def test_check_writes_nothing(run_file, world, tmp_path, capsys):
+    path = run_file()
+    assert train.check(world, path) == 0
+    assert "levenberg-marquardt, 10 epochs, 10 updates" in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == ["train.toml"]
+
+
+def test_the_page_of_keys_is_up_to_date():
+    from pathlib import Path
+
+    written = (Path(__file__).parents[2] / "docs/train-run-file.md").read_text(encoding="utf-8")
+    assert written == page() + "\n", "python -m ostwald.app.jobs.train_schema > docs/train-run-file.md"
