@@ -116,12 +116,8 @@ class CahnHilliard:
         self.spectrum[origin, 0, 0] = self.spectrum[origin, 0, f.lanes] = 0  # the mean has its own place
         f.restore(self.spectrum)
         self.time, self.steps = float(time), int(steps)
-        self._changed()
-
-    def _changed(self) -> None:
-        """φ is another one now."""
         if self.equilibrium is not None:
-            self.equilibrium.outdate()
+            self.equilibrium.reset()
 
     def _origin(self) -> np.ndarray:
         """The column of the mean, where this rank has it: (0 or 1,)."""
@@ -196,7 +192,8 @@ class CahnHilliard:
         f.columns(lambda slabs: self._columns(slabs, dt, waves, threads))
         self.time += dt
         self.steps += 1
-        self._changed()
+        if self.equilibrium is not None:
+            self.equilibrium.outdate()
 
     def _columns(self, slabs, dt, waves, threads):
         rate, relaxation = self._rates(dt)

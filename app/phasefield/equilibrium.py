@@ -57,6 +57,10 @@ class HeterogeneousElasticity:
         """What an Equilibrium holds, in arrays of the size of a spectrum."""
         return 3 * self.dimensions + len(self.components) + 2
 
+    def factor(self, *n) -> np.ndarray:
+        """Y(n) of the reference."""
+        return self.reference.factor(*n)
+
     def kernel(self) -> tuple:
         """Of the reference, which steps take as implicit."""
         return self.reference.kernel()
@@ -110,6 +114,12 @@ class Equilibrium:
     def outdate(self) -> None:
         """φ is another one now."""
         self._current = False
+
+    def reset(self) -> None:
+        """Nothing is known: what is found then does not depend on what was found before."""
+        self.displacement[:] = 0
+        self.mean_strain[:] = self.elasticity.reference.applied_strain[self.elasticity.axes]
+        self.outdate()
 
     def update(self) -> np.ndarray:
         """Collective. Equilibrium of the present φ. Returns the spectrum of μ less that of the reference medium.

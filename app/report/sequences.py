@@ -196,7 +196,7 @@ def stability_line(plan, points=400) -> np.ndarray:
     values["elasticity"] |= dict(misfit=1.0)
     well, unit = (
         make_well(values["model"]),
-        softest(make_elasticity(values["elasticity"], len(values["grid"]["shape"]))),
+        softest(make_elasticity(values["elasticity"], len(values["grid"]["shape"]), make_well(values["model"]))),
     )
     phi = np.linspace(0, 1, 4097)
     closing = np.sqrt(max(0.0, -float(np.min(well.energy(phi, 2)))) / unit)

@@ -31,7 +31,7 @@ def read(run):
     plan = Plan(load_toml(run / "run.toml"), run / "run.toml")
     values = plan.of(0)
     well, epsilon = make_well(values["model"]), values["model"]["epsilon"]
-    unit = softest(make_elasticity(values["elasticity"] | dict(misfit=1.0), len(values["grid"]["shape"])))
+    unit = softest(make_elasticity(values["elasticity"] | dict(misfit=1.0), len(values["grid"]["shape"]), well))
     with Sequences(run / "sequences.h5") as data:
         missing = len(data) - len(data.numbers())
         if missing:
