@@ -237,11 +237,11 @@ def run(world, path, directory=None, force=False) -> int:
     """Starts the job of a run file."""
     values = read_run_file(world, path, TABLES, check_whole)
     world.use_threads(values["parallel"]["threads"])
-    Setup(world, values, path)  # what is wrong is said before anything is written
+    setup = Setup(world, values, path)  # what is wrong is said before anything is written
     where = directory or values["job"]["directory"] or default_directory(path)
     values["job"]["directory"] = None
     with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:
-        setup = begin(world, values, path, target)
+        begin(world, values, setup, target)
         return Training(world, values, target, setup).run()
 
 
@@ -252,7 +252,8 @@ def resume(world, directory, walltime=None) -> int:
         world.use_threads(values["parallel"]["threads"])
         if walltime is not None:
             values["job"]["walltime"] = walltime
-        setup = begin(world, values, target.run_file, target)
+        setup = Setup(world, values, target.run_file)
+        begin(world, values, setup, target)
         arrays = {name: np.empty(setup.network.size) for name in setup.state()[0]}
         checkpoint = read_checkpoint(target.checkpoints, world, targets={name: (0, a) for name, a in arrays.items()})
         for message in checkpoint.messages:
@@ -267,17 +268,16 @@ def resume(world, directory, walltime=None) -> int:
         return Training(world, values, target, setup, position).run()
 
 
-def begin(world, values, path, directory) -> Setup:
-    """The head of the log, and the setup."""
+def begin(world, values, setup, directory):
+    """The head of the log; then the setup is prepared."""
     title = values["job"]["title"]
     world.log(f"Ostwald training{': ' + title if title else ''}")
     world.log(f"run directory {directory.path}")
     world.log(world.describe())
-    setup = Setup(world, values, path, directory)
     world.log(setup.describe())
     for line in world.bcast(setup.findings() if world.root else None):
         world.log.warning(line)
-    return setup
+    setup.prepare(directory)
 
 
 def check(world, path, ranks=None) -> int:

@@ -30,27 +30,31 @@ LARGE = 6000
 
 
 class Setup:
-    """Collective. path: of the run file, for messages; directory: the run's, where descriptors go (None: nothing is computed).
+    """Collective. path: of the run file, for messages. What is wrong with it is said here; `prepare` does the work.
 
     sets, data: the DataSet and the Described of "training" and "validation", which may be the same; indices: the numbers of their
     structures. network; trainer: LevenbergMarquardt or Minibatch. best_theta (p,) f8: the best parameters so far.
     """
 
-    def __init__(self, world, values, path, directory=None):
+    def __init__(self, world, values, path):
         self.world, self.values, self.path = world, values, path
         self._exchange = None
         torch.set_num_threads(world.threads)
         self._open_data()
-        model = self._functions()
-        self.descriptors = Descriptors(model)
+        self.descriptors = Descriptors(self._functions())
         self.dtype = torch.float64 if values["network"]["precision"] == "double" else torch.float32
-        real = np.float64 if self.dtype == torch.float64 else np.float32
-        self._size(real)
-        if directory is None:
-            return
-        self._describe(directory, real)
-        self._network(model)
+        self._real = np.float64 if self.dtype == torch.float64 else np.float32
+        self._size()
+
+    def prepare(self, directory):
+        """Descriptors, in a file of the run directory, then network and optimiser."""
+        self._describe(directory)
+        self._network(self.descriptors.model)
         self._trainer()
+        nodes = "-".join(str(layer[1]) for layer in self.network.layout[0])
+        self.world.log(
+            f"networks    {nodes}, {self.network.size} parameters in all, {str(self.dtype).removeprefix('torch.')}"
+        )
 
     # ---- data -------------------------------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class Setup:
             )
         return start.from_grids(training.elements, chosen, v["network"]["cutoff_function"])
 
-    def _size(self, real):
+    def _size(self):
         """Rows and bytes of the descriptors. RunFileError where they are more than allowed."""
         files = {"training": self.sets["training"]}
         if self.sets["validation"] is not self.sets["training"]:
@@ -143,7 +147,7 @@ class Setup:
         self.pairs, self.bytes = {}, 0
         for name, each in files.items():
             try:
-                self.pairs[name], size = described.size(each, self.descriptors, self.world, real)
+                self.pairs[name], size = described.size(each, self.descriptors, self.world, self._real)
             except PotentialError as error:
                 raise self._fail("data", "file" if name == "training" else name, str(error)) from None
             self.bytes += size
@@ -156,14 +160,16 @@ class Setup:
                 "single precision, or a higher limit",
             )
 
-    def _describe(self, directory, real):
+    def _describe(self, directory):
         own = self.values["memory"]["descriptors"]
         base = Path(own) if own else directory.descriptors_file
         self._temporary, self.data = [], {}
         for name, pairs in self.pairs.items():
             file = base if name == "training" else base.with_stem(f"{base.stem}-{name}")
             with self.world.timers("descriptors"):
-                self.data[name] = described.describe(self.sets[name], self.descriptors, file, self.world, real, pairs)
+                self.data[name] = described.describe(
+                    self.sets[name], self.descriptors, file, self.world, self._real, pairs
+                )
             if not own:
                 self._temporary.append(file)
         self.data.setdefault("validation", self.data["training"])
@@ -228,7 +234,7 @@ class Setup:
         )
 
     def describe(self) -> str:
-        """A few lines: data, functions, network, memory."""
+        """A few lines: data, functions, memory."""
         model, lines = self.descriptors.model, []
         for name, part in self.parts.items():
             lines.append(f"{name:<12}{len(part)} structures, {int(part.counts.sum())} atoms of {self.sets[name].path}")
@@ -238,11 +244,6 @@ class Setup:
                 f"{pairs[0] / max(1, int(self.sets['training'].counts.sum())):.1f} derivatives an atom"
             )
         lines.append(f"descriptors {self.bytes / 1e9:.3g} GB in a file, mapped into memory")
-        if hasattr(self, "network"):
-            nodes = "-".join(str(layer[1]) for layer in self.network.layout[0])
-            lines.append(
-                f"networks    {nodes}, {self.network.size} parameters in all, {str(self.dtype).removeprefix('torch.')}"
-            )
         return "\n".join(lines)
 
     # ---- during and after the training ------------------------------------------------------------------------------
