@@ -123,7 +123,7 @@ def write_checkpoint(directory, world, arrays: dict, meta: dict, step: int, star
     return path
 
 
-def read_checkpoint(directory, world, path=None, targets=None) -> Checkpoint:
+def read_checkpoint(directory, world, path=None, targets=None, convert=None) -> Checkpoint:
     """Collective: the newest valid checkpoint of a directory (or the file `path`, which then must be valid).
 
     On the rank count that wrote it every rank gets exactly its rows, in their order; on another one the rows are split
@@ -131,6 +131,8 @@ def read_checkpoint(directory, world, path=None, targets=None) -> Checkpoint:
     tells. CheckpointError on every rank where none is left.
     targets: name -> (first, array): rows first, first + 1, … of all ranks' are read into this array, on any rank count and
     without a copy; it is not among `arrays`.
+    convert: function (target, read, shape) that fills a target whose rows have another shape than those of the array, which
+    is `shape` as a whole and whose rows first ... last - 1 are read(first, last) (parallel.Fourier.fill_columns).
     """
     candidates = world.bcast([str(p) for p in ([path] if path else _files(directory)[::-1])] if world.root else None)
     messages = []
@@ -138,7 +140,7 @@ def read_checkpoint(directory, world, path=None, targets=None) -> Checkpoint:
         candidate = Path(candidate)
         reason, found = None, None
         try:
-            found = _load(candidate, world, targets or {})
+            found = _load(candidate, world, targets or {}, convert)
         except Exception as error:
             reason = sentence(error)
         reasons = [r for r in world.allgather(reason) if r]
@@ -309,7 +311,7 @@ def _read(dataset, first, target):
     return target
 
 
-def _load(path, world, targets):
+def _load(path, world, targets, convert=None):
     with h5py.File(path, "r") as file:
         manifest = _read_manifest(file, path)
         same = manifest["ranks"] == world.size
@@ -317,7 +319,7 @@ def _load(path, world, targets):
         for name, entry in manifest["arrays"].items():
             dataset = file["data"][name]
             if name in targets:
-                _fill(file, path, name, entry, world, same, *targets[name])
+                _fill(file, path, name, entry, world, same, *targets[name], convert)
                 continue
             if same:
                 start = entry["starts"][world.rank]
@@ -336,20 +338,26 @@ def _load(path, world, targets):
     return manifest["step"], manifest["ranks"], same, arrays, manifest["meta"]
 
 
-def _fill(file, path, name, entry, world, same, first, target):
+def _fill(file, path, name, entry, world, same, first, target, convert):
     """Reads rows of an array into the target. Where they are not just those that this rank wrote, its share of all is
     verified first.
     """
     dataset = file["data"][name]
-    if dataset.shape[1:] != target.shape[1:] or dataset.dtype != target.dtype or first + len(target) > len(dataset):
+    other = convert is not None and dataset.shape[1:] != target.shape[1:] and dataset.dtype == target.dtype
+    if not other and (
+        dataset.shape[1:] != target.shape[1:] or dataset.dtype != target.dtype or first + len(target) > len(dataset)
+    ):
         raise CheckpointError(
             f"{path}: {name} is {dataset.shape} {dataset.dtype}, not of the rows {target.shape[1:]} {target.dtype} wanted"
         )
-    if same and entry["starts"][world.rank] == first and entry["rows"][world.rank] == len(target):
+    if same and not other and entry["starts"][world.rank] == first and entry["rows"][world.rank] == len(target):
         _verify(file, path, name, entry, world.rank, target)
         return
     for rank in range(world.rank, len(entry["rows"]), world.size):
         _verify(file, path, name, entry, rank)
+    if other:
+        convert(target, lambda lo, hi: dataset[lo:hi], dataset.shape)
+        return
     for lo, hi in _blocks(dataset, first, first + len(target)):
         _read(dataset, lo, target[lo - first : hi - first])
 

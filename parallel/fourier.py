@@ -357,6 +357,30 @@ class Fourier(Parts):
             raise ValueError(f"a field of {shape} {self.dtype.name} is wanted here, not {field.shape} {field.dtype}")
         return field.reshape(planes, self._ny, self._n[2])
 
+    def fill_columns(self, spectrum, read, shape) -> None:
+        """This rank's columns, from those of all ranks of a transform whose vectors have another width. Not collective.
+
+        read(first, last) -> its columns of these numbers; shape: of all of them, (columns, n0, 2 lanes). ValueError where that
+        is not of this grid.
+        """
+        (n0, n1, n2), W, lanes = self._n, self.lanes, shape[-1] // 2
+        blocks = (n2 // 2 + lanes) // lanes if lanes else 0
+        if tuple(shape) != (blocks * n1, n0, 2 * lanes):
+            raise ValueError(f"columns {tuple(shape)} are not of a grid {self.shape}")
+        spectrum[:] = 0
+        first, end = self.first_column, self.first_column + self.columns_here
+        while first < end:
+            block, y = divmod(first, n1)
+            last = min(end, (block + 1) * n1)
+            mine, low = spectrum[first - self.first_column : last - self.first_column], block * W
+            for other in range(low // lanes, min(blocks, (low + W - 1) // lanes + 1)):
+                theirs = read(other * n1 + y, other * n1 + y + last - first)
+                a, b = max(low, other * lanes), min(low + W, (other + 1) * lanes)
+                for part in (0, 1):
+                    to, since = part * W - low, part * lanes - other * lanes
+                    mine[..., to + a : to + b] = theirs[..., since + a : since + b]
+            first = last
+
     def natural(self, spectrum) -> np.ndarray:
         """This rank's columns as complex numbers in NumPy's order: (columns, n0, W)."""
         W = self.lanes

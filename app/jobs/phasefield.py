@@ -413,7 +413,9 @@ def resume(world, directory, walltime=None) -> int:
         if ranks and math.prod(ranks) != world.size:
             ranks = None  # it was for those ranks
         solver = build(world, values, target.run_file, ranks=ranks)
-        checkpoint = read_checkpoint(target.checkpoints, world, targets=solver.targets())
+        checkpoint = read_checkpoint(
+            target.checkpoints, world, targets=solver.targets(), convert=solver.fourier.fill_columns
+        )
         for message in checkpoint.messages:
             world.log.warning(message)
         solver.restore(checkpoint.meta["solver"])

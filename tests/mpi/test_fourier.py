@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ostwald.app.kernels import _fft
+from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.parallel import Fourier
 
 pytestmark = pytest.mark.mpi
@@ -99,3 +100,38 @@ def test_sizes_that_cannot_be(world):
     with pytest.raises(ValueError, match="wanted"):
         f.forward(np.zeros((8, 8, 9)))
     f.close()
+
+
+def columns_of(whole, lanes, order):
+    """The spectrum of a field in vectors of another width."""
+    n0, n1, n2 = whole.shape if whole.ndim == 3 else (whole.shape[0], 1, whole.shape[1])
+    values = np.fft.rfftn(whole).reshape(n0, n1, -1)
+    blocks = (n2 // 2 + lanes) // lanes
+    values = np.pad(values, ((0, 0), (0, 0), (0, blocks * lanes - values.shape[2])))[order]
+    values = values.reshape(n0, n1, blocks, lanes).transpose(2, 1, 0, 3).reshape(blocks * n1, n0, lanes)
+    return np.concatenate([values.real, values.imag], axis=2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_checkpoints_of_machines_with_other_vectors(world, mpi_tmp_path, shape, lanes, dtype):
+    """A spectrum that was written in vectors of any width is read into those of this machine, on any process grid."""
+    whole = np.random.default_rng(3).normal(size=shape)
+    for number, ranks in enumerate(grids(world, shape, dtype)):
+        f = Fourier(world, shape, dtype, ranks)
+        theirs, folder = columns_of(whole, lanes, f.order).astype(dtype), mpi_tmp_path / str(number)
+        if world.root:
+            folder.mkdir()
+        lo, hi = (len(theirs) * k // world.size for k in (world.rank, world.rank + 1))
+        world.barrier()
+        write_checkpoint(folder, world, {"spectrum": theirs[lo:hi]}, {}, 1, starts={"spectrum": lo})
+        spectrum = f.spectrum()
+        spectrum[:] = np.nan
+        targets = {"spectrum": (f.first_column, spectrum)}
+        read_checkpoint(folder, world, targets=targets, convert=f.fill_columns)
+        wanted = f.forward(brick(f, whole))
+        assert np.abs(spectrum - wanted).max(initial=0) < TOLERANCE[dtype] * whole.size
+        with pytest.raises(ValueError, match="are not of a grid"):
+            f.fill_columns(spectrum, None, (len(theirs) + 1, *theirs.shape[1:]))
+        f.close()
