@@ -163,7 +163,8 @@ class Fourier(Parts):
             self._whole, self._work, self.slabs = {}, None, []
             self._window.Unlock_all()
             self._window.Free()
-            self._window = None
+            self._node.Free()  # a run may make many transforms, and the number of communicators is limited
+            self._window = self._node = None
 
     # --- arrays
 
