@@ -5,7 +5,7 @@ from ostwald.parallel.fourier import Fourier, process_grid, spectrum_bytes
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
 from ostwald.parallel.parts import Parts
-from ostwald.parallel.random import philox_generator, philox_normal, philox_uniform
+from ostwald.parallel.random import philox_generator, philox_key, philox_normal, philox_uniform
 from ostwald.parallel.workqueue import WorkQueue
 from ostwald.parallel.world import (
     CollectiveError,
@@ -32,6 +32,7 @@ __all__ = [
     "launched_size",
     "migrate",
     "philox_generator",
+    "philox_key",
     "philox_normal",
     "philox_uniform",
     "process_grid",

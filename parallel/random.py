@@ -31,7 +31,11 @@ def philox_normal(seed: int, purpose: str | int, ids, step: int = 0, k: int = 1)
     return _random.normal(seed, _purpose(purpose), np.ascontiguousarray(ids, np.int64), step, k)
 
 
+def philox_key(seed: int, purpose: str | int) -> int:
+    """The key of a stream, for kernels that draw from it by themselves (philox.hpp)."""
+    return _random.key(seed, _purpose(purpose))
+
+
 def philox_generator(seed: int, purpose: str | int, step: int = 0) -> np.random.Generator:
     """A numpy Generator for the few numbers that belong to the run and not to an atom: the same on every rank."""
-    key = _random.key(seed, _purpose(purpose))
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
+    return np.random.Generator(np.random.Philox(key=philox_key(seed, purpose), counter=[0, 0, 0, step]))

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "elastic.hpp"
+#include "noise.hpp"
 #include "sweeps.hpp"
 #include "wells.hpp"
 
@@ -176,6 +177,7 @@ void planes(py::array array, int n1, int n2, wells::Terms terms, double shift, p
 template <class T, bool elastic, bool measure, bool more> struct Update {
   T* spectrum;      // moves on
   const T* extra;   // another chemical potential in k-space, where `more`; moves on
+  const T* noise;   // what to add at last, or null; moves on
   const T* kx;      // by wave number
   T kyy;            // k_y²
   vec<T> kzz;       // k_z²
@@ -187,21 +189,25 @@ template <class T, bool elastic, bool measure, bool more> struct Update {
   vec<T> weight;    // 2 where the lane stands for k and -k, 1 where for itself, 0 where for nothing
   double gradient = 0, strain = 0;
 
+  // m at wave number i, and 1/(1 + m (ε q² + Y)), where Y = e0 - n/d
+  OSTWALD_INLINE void rates(int i, vec<T>& qq, vec<T>& m, vec<T>& f, vec<T>& n, vec<T>& d) const {
+    const T k = kx[i];
+    qq = kzz + (k * k + kyy), m = qq > T(0) ? rate * qq + relaxation : vec<T>{};
+    if constexpr (elastic) {
+      moduli->at(column, k, n, d);
+      f = d / (d + m * ((stiffness * qq + moduli->e0) * d - n));
+    } else {
+      f = T(1) / (T(1) + m * (stiffness * qq));
+    }
+  }
+
   template <int R> OSTWALD_INLINE void apply(int j, int stride, vec<T>* re, vec<T>* im) {
     vec<T> g{}, y{};
 #pragma GCC unroll 8
     for (int p = 0; p < R; p++, spectrum += row<T>) {
-      const T k = kx[j + stride * p];
-      const vec<T> qq = kzz + (k * k + kyy);
-      const vec<T> m = qq > T(0) ? rate * qq + relaxation : vec<T>{}, a = share * m;
-      const vec<T> cr = load(spectrum), ci = load(spectrum + lanes<T>);
-      vec<T> n, d, f;
-      if constexpr (elastic) {
-        moduli->at(column, k, n, d);
-        f = d / (d + m * ((stiffness * qq + moduli->e0) * d - n));
-      } else {
-        f = T(1) / (T(1) + m * (stiffness * qq));
-      }
+      vec<T> qq, m, f, n, d;
+      rates(j + stride * p, qq, m, f, n, d);
+      const vec<T> a = share * m, cr = load(spectrum), ci = load(spectrum + lanes<T>);
       if constexpr (measure) {
         const vec<T> power = weight * (cr * cr + ci * ci);
         g += power * qq;
@@ -212,6 +218,10 @@ template <class T, bool elastic, bool measure, bool more> struct Update {
         extra += row<T>;
       }
       re[p] = (cr - a * re[p]) * f, im[p] = (ci - a * im[p]) * f;
+      if (noise) {
+        re[p] += load(noise), im[p] += load(noise + lanes<T>);
+        noise += row<T>;
+      }
       store(spectrum, re[p]), store(spectrum + lanes<T>, im[p]);
     }
     if constexpr (measure) {
@@ -256,7 +266,8 @@ template <class T> struct Fetch {
 
 template <class T, bool elastic, bool measure, bool more>
 void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
-                   double relaxation, double points, double stiffness, const Elasticity<T>* moduli, double* out, int threads) {
+                   double relaxation, double points, double stiffness, const Elasticity<T>* moduli, const Noise<T>* noise, double* out,
+                   int threads) {
   const int n = columns.size();
   const auto &forth = fft::plan<T>(n), &back = fft::plan<T>(n, true);
   using Operation = Update<T, elastic, measure, more>;
@@ -265,16 +276,21 @@ void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const
   py::gil_scoped_release release;
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<T> a(forth.buffer()), b(back.buffer()), scratch(std::max(forth.scratch(), back.scratch()));
+    Buffer<T> a(forth.buffer()), b(back.buffer()), scratch(std::max(forth.scratch(), back.scratch())), random(noise ? n * row<T> : 0);
 #pragma omp for schedule(dynamic, 16)
     for (int64_t c = 0; c < columns.count; c++) {
       const int64_t next = std::min(c + 1, columns.count - 1);
       const Column<T> column{columns.planes.data(), c * row<T>};
       Fetch<T> fetch{columns.planes.data(), next * row<T>, spectrum + next * n * row<T>, some, n};
       const vec<T> k = load(kz + c * lanes<T>);
-      Operation op{spectrum + c * n * row<T>, more ? extra + c * n * row<T> : nullptr, kx, ky[c] * ky[c], k * k, T(rate),
+      Operation op{spectrum + c * n * row<T>, more ? extra + c * n * row<T> : nullptr, noise ? random.data : nullptr, kx, ky[c] * ky[c], k * k, T(rate),
                    T(relaxation), T(points), T(1 / points), T(stiffness), moduli, {}, load(weight + c * lanes<T>)};
       if constexpr (elastic) op.column.set(*moduli, ky[c], k);
+      if (noise)
+        noise->fill(random.data, c, op.weight, [&](int i, vec<T>& m, vec<T>& f) {
+          vec<T> qq, n, d;
+          op.rates(i, qq, m, f, n, d);
+        });
       fft::begin(forth, column, a.data, fetch);
       fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op}, fetch);
       fft::finish(back, b.data, scratch.data, column, fetch);
@@ -339,18 +355,21 @@ template <class T> struct Waves {
 template <class F> void either(bool which, F&& f) { which ? f(std::true_type{}) : f(std::false_type{}); }
 
 void columns(std::vector<py::array> slabs, py::array array, py::array kx, py::array ky, py::array kz, py::array weights, double rate,
-             double relaxation, double points, double stiffness, py::object elasticity, py::object extra, py::object sums, int threads) {
+             double relaxation, double points, double stiffness, py::object elasticity, py::object extra, py::object noise, py::object sums,
+             int threads) {
   by_dtype(array, [&](auto t) {
     using T = decltype(t);
     const Columns<T> planes(slabs);
     T* spectrum = spectrum_of<T>(array, planes.count, planes.size());
     const T* other = extra.is_none() ? nullptr : spectrum_of<T>(py::reinterpret_borrow<py::array>(extra), planes.count, planes.size());
     const Waves<T> k(planes.count, planes.size(), kx, ky, kz, weights, elasticity, sums);
+    std::optional<Noise<T>> random;
+    if (!noise.is_none()) random.emplace(noise.cast<typename Noise<T>::Numbers>(), planes.count, planes.size());
     either(!elasticity.is_none(), [&](auto elastic) {
       either(k.out, [&](auto measure) {
         either(other, [&](auto more) {
           sweep_columns<T, elastic.value, measure.value, more.value>(planes, spectrum, other, k.x, k.y, k.z, k.weights, rate, relaxation, points,
-                                                                     stiffness, &k.moduli, k.out, threads);
+                                                                     stiffness, &k.moduli, random ? &*random : nullptr, k.out, threads);
         });
       });
     });
@@ -381,10 +400,11 @@ PYBIND11_MODULE(_cahn_hilliard, module) {
              "(wells.hpp); shift: <φ> - centre. sums (groups of lines, 3): sum of g, lowest and highest φ - <φ>. look: only the sums.\n"
              "along_y: False where the rows are not to be transformed along y.");
   module.def("columns", &columns, "slabs"_a, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "rate"_a, "relaxation"_a, "points"_a, "stiffness"_a,
-             "elasticity"_a = py::none(), "extra"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,
+             "elasticity"_a = py::none(), "extra"_a = py::none(), "noise"_a = py::none(), "sums"_a = py::none(), "threads"_a = 1,
              "Rows of g' -> the spectrum a step later, and its rows transformed back along x. rate: dt M of a conserved φ;\n"
              "relaxation: dt L of one that is not (whose mean does not change here). elasticity: (e0, σ* (3, 3),\n"
-             "tensor (6, 6)). extra: the spectrum of another chemical potential (scaled as φ^), explicit as g'. sums (columns, 2):\n"
+             "tensor (6, 6)). extra: the spectrum of another chemical potential (scaled as φ^), explicit as g'. noise: (key of the\n"
+             "stream, step, 2 kT/V, variance of each point over points, n1, n2, wave numbers along y from 0 on, those along z). sums (columns, 2):\n"
              "Σ q² |φ^|² and Σ Y |φ^|² of the spectrum before the step.");
   module.def("powers", &powers, "spectrum"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "elasticity"_a, "sums"_a, "threads"_a = 1,
              "These sums alone.");

@@ -18,6 +18,7 @@ from ostwald.app.phasefield.initial import (
     UniformNoise,
     Within,
 )
+from ostwald.app.phasefield.noise import Noise
 from ostwald.app.phasefield.stress import elastic_field, elastic_pieces
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
@@ -35,6 +36,7 @@ __all__ = [
     "Modes",
     "Morphology",
     "NoEquilibrium",
+    "Noise",
     "PFHub",
     "Perlin",
     "RegularSolution",

@@ -24,6 +24,8 @@ class AllenCahn(CahnHilliard):
         slope = self._mean_slope(slabs)
         super()._columns(slabs, dt, waves, threads)
         self.mean -= dt * self.mobility * slope
+        if self.noise is not None:
+            self.mean += self.noise.of_mean(self, dt)
 
     def _mean_slope(self, slabs) -> float:
         """Collective. <g'> (and the mean of `extra`) of rows that are transformed along all axes but the first."""

@@ -23,7 +23,7 @@ class CahnHilliard:
 
     world, shape, dtype, ranks, shared: as for parallel.Fourier. well: g. epsilon: ε, the coefficient of the gradient
     energy (κ elsewhere). mobility: M. spacing: dx, a number or one per axis. elasticity: an Elasticity, a
-    HeterogeneousElasticity or None.
+    HeterogeneousElasticity or None. noise: a Noise or None.
 
     extra: None, or the spectrum of another chemical potential (scaled as that of the field: fourier.forward(μ, extra, 1/points)) that
     every step takes as explicit beside g', so that it may be changed between steps. It counts in no energy. Heterogeneous elasticity uses it.
@@ -45,6 +45,7 @@ class CahnHilliard:
         elasticity=None,
         ranks=None,
         shared=True,
+        noise=None,
     ):
         if not epsilon > 0 or not mobility > 0:
             raise ValueError(f"ε and M must be positive, not {epsilon}, {mobility}")
@@ -57,7 +58,7 @@ class CahnHilliard:
             raise ValueError(f"elasticity of {elasticity.dimensions} dimensions on a grid of {len(shape)}")
         if elasticity is not None and elasticity.loaded and not self.conserved:
             raise ValueError("an applied mean strain or stress needs a conserved order parameter")
-        self.world, self.well, self.elasticity = world, well, elasticity
+        self.world, self.well, self.elasticity, self.noise = world, well, elasticity, noise
         self.epsilon, self.mobility = float(epsilon), float(mobility)
         self.points = int(np.prod(shape))
         self.volume = float(np.prod(shape) * np.prod(self.spacing))
@@ -197,9 +198,10 @@ class CahnHilliard:
 
     def _columns(self, slabs, dt, waves, threads):
         rate, relaxation = self._rates(dt)
+        noise = self.noise.kernel(self) if self.noise is not None else None
         _cahn_hilliard.columns(
             slabs, self.spectrum, self._kx, self._ky, self._kz, self._weights, rate, relaxation, self.points, self.epsilon,
-            self._moduli, self.extra, waves, threads,
+            self._moduli, self.extra, noise, waves, threads,
         )  # fmt: skip
 
     def _rates(self, dt) -> tuple[float, float]:

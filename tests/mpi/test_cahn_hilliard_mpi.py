@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ostwald.app.phasefield import AllenCahn, CahnHilliard, Elasticity, cubic, double_well
+from ostwald.app.phasefield import AllenCahn, CahnHilliard, Elasticity, Noise, cubic, double_well
 from ostwald.parallel import Fourier, World
 
 pytestmark = pytest.mark.mpi
@@ -75,3 +75,25 @@ def test_an_error_on_one_rank_is_everyones(world):
     f = Fourier(world, (16, 8, 8))
     assert len(set(world.allgather(f.describe()))) == 1
     f.close()
+
+
+@pytest.mark.parametrize("equation", [CahnHilliard, AllenCahn])
+@pytest.mark.parametrize("shape", [(20, 18, 64), (36, 50)])
+def test_noise_is_the_same_on_any_ranks(world, shape, equation):
+    from mpi4py import MPI
+
+    phi = 0.45 + 0.1 * np.random.default_rng(2).normal(size=shape)
+    one = equation(World(MPI.COMM_SELF), shape, double_well(3.0), 3.0, noise=Noise(9, 0.05, 0.01))
+    one.set_field(phi)
+    one.step(0.02, 20)
+    wanted = one.field()
+    for ranks, shared in cases(world):
+        if ranks and len(shape) == 2 and ranks[1] > 1:
+            continue
+        many = equation(world, shape, double_well(3.0), 3.0, ranks=ranks, shared=shared, noise=Noise(9, 0.05, 0.01))
+        part = tuple(slice(a, b) for a, b in zip(many.fourier.lo, many.fourier.hi))
+        many.set_field(phi[part])
+        many.step(0.02, 20)
+        error = world.allreduce(float(np.abs(many.field() - wanted[part]).max(initial=0)), "max")
+        assert error < 1e-12 and abs(many.mean - one.mean) < 1e-14
+        many.close()
