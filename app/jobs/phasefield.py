@@ -21,6 +21,7 @@ from ostwald.app.phasefield import (
     Elasticity,
     Given,
     HeterogeneousElasticity,
+    Noise,
     RegularSolution,
     Well,
     cubic,
@@ -166,7 +167,9 @@ class PhaseField:
             )
 
     def _watch_energy(self, step, energy):
-        """Neither equation ever raises the free energy; a step that is too long does."""
+        """Neither equation ever raises the free energy; a step that is too long does, and noise."""
+        if make_noise(self.values):
+            return
         close = 1e-10 if self.solver.dtype == np.float64 else 1e-5
         if self.energy is not None and energy - self.energy > close * abs(self.energy):
             self.rises += 1
@@ -308,6 +311,10 @@ def make_elasticity(table, dimensions, well) -> Elasticity | HeterogeneousElasti
     )
 
 
+def make_noise(values) -> Noise | None:
+    return Noise(values["job"]["seed"], **values["noise"]) if any(values["noise"].values()) else None
+
+
 def precision(values) -> np.dtype:
     return np.dtype(np.float64 if values["grid"]["precision"] == "double" else np.float32)
 
@@ -373,6 +380,7 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
             precision(values),
             elasticity,
             ranks,
+            noise=make_noise(values),
         )
     except ValueError as error:
         raise RunFileError(f"{path}: [grid]: {error}") from None
@@ -440,6 +448,8 @@ def announce(world, values, solver, directory):
     if solver.elasticity is not None:
         of = " of the mean of two phases" if solver.equilibrium is not None else ""
         world.log(f"coherent elasticity: ε*:C:ε* = {solver.elasticity.energy0:.6g}{of}")
+    if noise := make_noise(values):
+        world.log(f"noise: kT {noise.temperature:g}, amplitude of each step {noise.amplitude:g}")
 
 
 def check(world, path, ranks=None) -> int:

@@ -164,6 +164,22 @@ ELASTICITY = Table(
     check=_check_elasticity,
 )
 
+NOISE = Table(
+    "noise",
+    {
+        "temperature": Key(
+            "float",
+            0.0,
+            low=0,
+            doc="kT of thermal noise (Cook's), for which a phase fluctuates by S(q) = kT/(g'' + εq² + Y)",
+        ),
+        "amplitude": Key(
+            "float", 0.0, low=0, doc="standard deviation of white noise added to φ at each step, whatever its length"
+        ),
+    },
+    doc="Gaussian noise in every step, which leaves a conserved mean as it is; without this table there is none.",
+)
+
 KINDS = {
     "uniform": (initial.UniformNoise, ("mean", "amplitude")),
     "gaussian": (initial.GaussianNoise, ("mean", "amplitude", "correlation")),
@@ -302,7 +318,22 @@ LIMITS = Table(
     doc="When to give up.",
 )
 
-TABLES = [JOB, GRID, MODEL, ELASTICITY, INITIAL, PARALLEL, STAGE, SERIES, FIELDS, ANALYSIS, CHECKPOINT, LOG, LIMITS]
+TABLES = [
+    JOB,
+    GRID,
+    MODEL,
+    ELASTICITY,
+    NOISE,
+    INITIAL,
+    PARALLEL,
+    STAGE,
+    SERIES,
+    FIELDS,
+    ANALYSIS,
+    CHECKPOINT,
+    LOG,
+    LIMITS,
+]
 
 
 def page() -> str:

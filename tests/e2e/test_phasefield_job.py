@@ -131,6 +131,27 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
     assert status == 0 and "nothing is left" in out
 
 
+@pytest.mark.parametrize("ranks, shape", [(1, [20, 18, 64]), (3, [48, 60])])
+def test_noisy_relaxation_resumes_bit_for_bit(ostwald, run_file, tmp_path, ranks, shape):
+    """Allen–Cahn with the regular solution and both kinds of noise: the mean, which moves, and the noise go on as they were."""
+    text = job(steps=600, checkpoint=70).replace("[20, 18, 64]", str(shape))
+    text = text.replace(
+        "epsilon = 3.0",
+        'equation = "allen-cahn"\nwell = "regular-solution"\nomega = 3.0\ntemperature = 1.2\nepsilon = 3.0',
+    )
+    text += "[noise]\ntemperature = 0.01\namplitude = 1e-3\n"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    status, out, err = ostwald("run", run_file(text), "-d", whole, ranks=ranks)
+    assert status == 0 and "free energy rose" not in err and "Allen–Cahn" in out and "noise: kT 0.01" in out, out + err
+    rows = read_series(whole / "series.h5")
+    assert np.ptp(rows["mean"]) > 1e-3 and (np.diff(rows["energy"]) > 0).any()
+    status, out, err = interrupted(ostwald, broken, ("run", run_file(text), "-d", broken), ranks, 12)
+    assert status == 85, out + err
+    assert ostwald("resume", broken, ranks=ranks)[0] == 0
+    (spectrum, numbers), (again, others) = final_state(whole), final_state(broken)
+    assert np.array_equal(spectrum, again) and numbers == others
+
+
 @pytest.mark.parametrize("ranks, precision, grid, steps", [(1, "double", "", 2000), (4, "single", "[2, 2]", 300)])
 def test_resumed_run_is_bitwise_the_uninterrupted_one(ostwald, run_file, tmp_path, ranks, precision, grid, steps):
     text = job(precision, steps, checkpoint=70) + (f"[parallel]\ngrid = {grid}\n" if grid else "")
