@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
-from ostwald.app.jobs.phasefield import build, initial_field, precision, seconds_of_a_step, set_initial
+from ostwald.app.jobs.phasefield import build, initial_field, make_noise, precision, seconds_of_a_step, set_initial
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory
 from ostwald.app.jobs.sequences_schema import Plan
@@ -129,6 +129,7 @@ class SequenceSet:
     def _solver_of(self, values):
         """The solver of these values; that of the sequence before where they differ in the initial field only."""
         model = {name: table for name, table in values.items() if name not in ("job", "initial", "stage")}
+        model["seed"] = values["job"]["seed"] if make_noise(values) else None
         if model != self.model:
             if self.solver is not None:
                 self.solver.close()

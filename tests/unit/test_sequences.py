@@ -8,7 +8,7 @@ import pytest
 
 from ostwald.app.cli import main
 from ostwald.app.jobs.sequences_schema import OWN, Plan, page
-from ostwald.app.phasefield import CahnHilliard, Elasticity, Perlin, cubic, double_well
+from ostwald.app.phasefield import CahnHilliard, Elasticity, Noise, Perlin, cubic, double_well
 from ostwald.app.phasefield.stability import softest, unstable
 from ostwald.app.runfile import RunFileError, load_toml
 from ostwald.io.sequences import FINISHED, Sequences, SequencesError, SequenceWriter, create_sequences
@@ -230,6 +230,21 @@ def test_sequences_are_those_of_single_runs(tmp_path, capsys):
     kept = load_toml(run / "run.toml")
     assert "misfit" not in kept["elasticity"] and kept["set"]["count"] == 10
     assert Plan(kept, run / "run.toml").of(3) == made.of(3)
+
+
+def test_noise_has_the_seed_of_its_sequence(tmp_path):
+    """With one model for all sequences and noise in every step."""
+    text = SET[: SET.index("[[vary]]")].replace("[elasticity]\nc11 = 3e4\nc12 = 1.5e4\nc44 = 3e4\n", "")
+    path, run, world = tmp_path / "set.toml", tmp_path / "run", World()
+    path.write_text(text.replace("count = 10", "count = 3") + "[noise]\namplitude = 0.01\n")
+    assert main(["run", str(path), "-d", str(run)]) == 0
+    with Sequences(run / "sequences.h5") as data:
+        for k in range(3):
+            seed = int(data.seed[k])
+            solver = CahnHilliard(world, (24, 32), double_well(5.0), 5.0, noise=Noise(seed, amplitude=0.01))
+            solver.set_field(Perlin((24, 32), seed=seed, cells=4).source(solver.fourier))
+            solver.step(0.05, 30)
+            assert np.array_equal(data.read(k)[-1], solver.field().astype(np.float32))
 
 
 def test_check_tells_without_writing(tmp_path, capsys):
