@@ -102,6 +102,11 @@ class FieldSeries:
         """Names of the fields that append() wants."""
         return tuple(self._layout["fields"])
 
+    @property
+    def point_bytes(self) -> int:
+        """Bytes of a frame that each point of the grid has."""
+        return len(self.fields) * self._layout["dtype"].itemsize
+
     def append(self, step: int, time: float, **fields) -> None:
         """Appends a frame: each field as this rank's brick, or as pieces (first, last, planes first ... last - 1 of the
         brick), as CahnHilliard.pieces() gives them.

@@ -32,6 +32,8 @@ from ostwald.app.phasefield import (
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.fields import FieldsError, open_field
+from ostwald.io.rates import LEAST, Rate, disk_rate
+from ostwald.io.rates import lines as lines_of_rates
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
 from ostwald.parallel import process_grid, spectrum_bytes
@@ -66,6 +68,7 @@ class PhaseField:
         self.started = self.series_time = time.monotonic()
         each = STOP_EVERY if solver.points < SMALL * world.size else 1
         self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"], each)
+        self.checkpoints = Rate()
         self.outputs = Outputs(world, values, directory, solver, position.get("outputs", {}) if self.resumed else None)
         if self.resumed and directory.series_file.exists():
             self.series = TimeSeries.resume(directory.series_file, world, solver.steps - 1)
@@ -191,7 +194,9 @@ class PhaseField:
             job = dict(wall=self.wall_before + begun - self.started, energy=self.energy, rises=self.rises)
             job["outputs"] = self.outputs.state()
             meta = dict(grid=list(solver.parts.shape), time=solver.time, solver=numbers, job=job)
-            write_checkpoint(self.directory.checkpoints, world, arrays, meta, solver.steps, starts)
+            size = int(world.allreduce(float(sum(array.nbytes for array in arrays.values()))))
+            with self.checkpoints.adding(size):
+                write_checkpoint(self.directory.checkpoints, world, arrays, meta, solver.steps, starts)
         self.stopping.written(begun)
 
     def _finish(self, status):
@@ -220,6 +225,7 @@ class PhaseField:
             time=solver.time,
             finished=status == 0,
             checkpoint_seconds=self.stopping.checkpoint_seconds,
+            files=self._rates(status),
         )
         world.log("\n" + timing_table(figures))
         self.series.close()
@@ -232,6 +238,14 @@ class PhaseField:
                 world.log(f"report     {write_report(self.directory.path)}")
             except (OSError, ValueError, ImportError) as error:  # a report that fails does not fail the run
                 world.log.warning(f"no report was written: {error}")
+
+    def _rates(self, status) -> dict:
+        """How fast checkpoints and frames went, beside the disk: measured where that was much and there is time."""
+        found = dict(checkpoints=self.checkpoints.figures(), frames=self.outputs.rate.figures())
+        largest = max(f["bytes"] // max(f["count"], 1) for f in found.values())
+        if status == 0 and largest >= LEAST:
+            found["disk"] = disk_rate(self.world, self.directory.path, largest)
+        return found
 
 
 def timing_table(f) -> str:
@@ -246,6 +260,7 @@ def timing_table(f) -> str:
         "memory of a rank: {min:.0f} to {max:.0f} MB".format(
             **{k: v / 1e6 for k, v in f["per_rank"]["resident_bytes"].items()}
         ),
+        *lines_of_rates(f["files"]),
     ]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ from ostwald.app.jobs.schedule import Schedule
 from ostwald.app.phasefield import Modes, Morphology, StructureFactor, quantities
 from ostwald.io.fields import FieldSeries
 from ostwald.io.profiles import ProfileFile
+from ostwald.io.rates import Rate
 
 
 class Outputs:
@@ -20,7 +21,7 @@ class Outputs:
         last, resumed = state or {}, state is not None
         self.analysed, self.file = Schedule(values["analysis"], last.get("analysis")), directory.profiles_file
         self.analyses = make_analyses(values["analysis"], len(solver.parts.shape), last) if self.analysed else []
-        self.profiles = None
+        self.profiles, self.rate = None, Rate()
         if self.analysed and resumed and self.file.exists():
             self.profiles = ProfileFile.resume(self.file, world, solver.steps - 1)
         table = values["fields"]

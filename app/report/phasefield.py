@@ -11,6 +11,7 @@ from ostwald.app.report.page import heading, provenance, seconds_card, sources
 from ostwald.app.report.plots import LINES, MUTED, blank, dress, legend, plain_log, svg_of, time_plot
 from ostwald.app.report.run import Run
 from ostwald.app.report.style import cards, document, number, seconds, table, tile_row
+from ostwald.io.rates import LEAST
 
 
 def page(run: Run) -> str:
@@ -35,6 +36,14 @@ def page(run: Run) -> str:
             ("memory of a rank (MB)", f"{number(memory['min'] / 1e6, 4)} to {number(memory['max'] / 1e6, 4)}"),
             ("a checkpoint (s)", number(t["checkpoint_seconds"], 3)),
         ]
+        for name, what in (("checkpoints", "a checkpoint"), ("frames", "a frame")):
+            f = t.get("files", {}).get(name, {})
+            if f.get("bytes", 0) >= LEAST:
+                mean = number(f["bytes"] / f["count"] / 1e6, 3)
+                rows.append((f"{what} (MB, MB/s)", f"{mean}, {number(f['bytes_per_second'] / 1e6, 3)}"))
+        if disk := t.get("files", {}).get("disk"):
+            rates = [number(disk[key] / 1e6, 3) for key in ("bytes_per_second", "flushed_per_second")]
+            rows.append(("the disk (MB/s), until flushed", ", ".join(rates)))
         card = f'<div class="card"><h3>Speed</h3>{table(["", ">"], rows)}</div>'
         body.append(f'<h2>Where the time went</h2><div class="two">{seconds_card(t)}{card}</div>')
     rows = []
