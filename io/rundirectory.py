@@ -13,6 +13,7 @@ checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 potential/        what a training made: input.nn, scaling.data, weights.*.data
 errors.json       its errors
+predictions.h5    what it says of the validation set, beside the labels
 descriptors.h5    its symmetry functions, while it runs
 timing.json       where the time went
 report.html
@@ -55,6 +56,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.potential = self.path / "potential"
         self.errors_file = self.path / "errors.json"
+        self.predictions_file = self.path / "predictions.h5"
         self.descriptors_file = self.path / "descriptors.h5"
         self.timing_file = self.path / "timing.json"
         self.report_file = self.path / "report.html"

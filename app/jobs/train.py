@@ -198,6 +198,7 @@ class Training:
                 f"the potential on the disk does not give the network's forces: {difference:.1e} eV/Å apart"
             )
         directory.write_json(directory.errors_file, found)
+        setup.write_predictions(self.best_theta, directory.predictions_file)
         updates = self.trainer.updates - self.first
         sections, per_rank = timing.over_ranks(world, SECTIONS, wall, dict(resident_bytes=timing.resident_bytes()))
         structures = updates * self.trainer.batch
@@ -227,10 +228,14 @@ class Training:
         )
         self.series.close()
         directory.write_json(directory.timing_file, figures)
-        if status == 0:
-            setup.close()
-        else:
-            setup.close(keep=True)
+        setup.close(keep=status != 0)
+        if status == 0 and world.root:
+            from ostwald.app.report import write_report
+
+            try:
+                world.log(f"report     {write_report(directory.path)}")
+            except (OSError, ValueError, ImportError) as error:  # a report that fails does not fail the run
+                world.log.warning(f"no report was written: {error}")
 
 
 def run(world, path, directory=None, force=False) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described, start
 from ostwald.app.training.checks import check
 from ostwald.app.training.data import reference_energies, split
-from ostwald.app.training.errors import errors
+from ostwald.app.training.errors import errors, predictions
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
 from ostwald.app.training.schedules import Rate
+from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
 from ostwald.parallel.training import exchange
 
@@ -250,12 +252,29 @@ class Setup:
 
     def errors(self, theta, part):
         """Errors of parameters on "training" or "validation"."""
-        network, kept = self.network, self.network.theta.detach().clone()
+        with self._with(theta):
+            return errors(self.world, self.network, self.data[part], self.indices[part], self.losses[part])
+
+    def write_predictions(self, theta, path):
+        """What parameters say of the validation set, beside its labels (training.errors.predictions). Collective."""
+        with self._with(theta):
+            found = predictions(self.world, self.network, self.data["validation"], self.indices["validation"])
+        shapes = {name: (array.shape, array.dtype) for name, array in (found or {}).items()}
+        groups = self.sets["validation"].groups
+        with ArrayFile(path, self.world, shapes, {"groups": groups}) as file:
+            for name, array in (found or {}).items():
+                file.write(name, 0, array)
+
+    @contextmanager
+    def _with(self, theta):
+        """The network has these parameters for a while."""
+        kept = self.network.theta.detach().clone()
         with torch.no_grad():
-            network.theta.copy_(torch.as_tensor(theta))
-            found = errors(self.world, network, self.data[part], self.indices[part], self.losses[part])
-            network.theta.copy_(kept)
-        return found
+            self.network.theta.copy_(torch.as_tensor(theta))
+            try:
+                yield
+            finally:
+                self.network.theta.copy_(kept)
 
     def export(self, theta, folder):
         """Writes the potential of some parameters. Collective."""

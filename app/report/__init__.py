@@ -12,6 +12,7 @@ from ostwald.app.report.page import page
 from ostwald.app.report.phasefield import page as phasefield_page
 from ostwald.app.report.run import ReportError, read_run
 from ostwald.app.report.sequences import page as sequences_page
+from ostwald.app.report.training import page as training_page
 from ostwald.io.text import write_text
 
 
@@ -24,7 +25,7 @@ def write_report(directory, output=None) -> Path:
     target = Path(output) if output else run.path / "report.html"
     if not target.parent.is_dir():
         raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")
-    pages = {"phasefield": phasefield_page, "sequences": sequences_page}
+    pages = {"phasefield": phasefield_page, "sequences": sequences_page, "train": training_page}
     text = pages.get(run.settings.get("job", {}).get("kind"), page)(run)
     try:
         write_text(target, text)

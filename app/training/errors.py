@@ -11,7 +11,7 @@ from ostwald.app.atoms.units import GPA
 
 QUANTITIES = ("energy", "force", "stress")
 UNITS = {"energy": "meV/atom", "force": "eV/Å", "stress": "GPa"}
-_FACTORS = {"energy": 1e3, "force": 1.0, "stress": GPA}
+FACTORS = {"energy": 1e3, "force": 1.0, "stress": GPA}
 
 
 @dataclass
@@ -65,16 +65,13 @@ class Errors:
         return "\n".join(lines)
 
 
-@torch.no_grad()
 def errors(world, network, data, indices, loss) -> Errors:
     """Collective: of some structures of a Described, by number; each rank takes a part. loss: Loss of them."""
     groups = data.dataset.groups
     shape = len(groups) + 1, len(QUANTITIES)
     count, absolute, square, largest, total = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape), 0.0
     group = np.asarray(data.dataset.group)
-    for chunk in data.chunks(data.shares(indices, world.size)[world.rank]):
-        batch, labels = data.batch(chunk, network.theta.dtype, network.theta.device)
-        outputs = network.evaluate(batch)
+    for chunk, batch, labels, outputs in _evaluated(world, network, data, indices):
         total += sum(float(r.double().square().sum()) for r in loss.residuals(outputs, batch, labels))
         atoms = labels.counts.long().cpu().numpy()
         found = {
@@ -83,7 +80,7 @@ def errors(world, network, data, indices, loss) -> Errors:
             "stress": outputs.stress - labels.stress,
         }
         for k, quantity in enumerate(QUANTITIES):
-            error = np.abs(found[quantity].double().cpu().numpy()) * _FACTORS[quantity]
+            error = np.abs(found[quantity].double().cpu().numpy()) * FACTORS[quantity]
             rows = np.repeat(group[chunk], atoms) if quantity == "force" else group[chunk]
             known = np.isfinite(error)
             error = np.where(known, error, 0.0)
@@ -94,3 +91,41 @@ def errors(world, network, data, indices, loss) -> Errors:
     largest = world.allreduce(largest, "max")
     sums[:, -1], largest[-1] = sums[:, :-1].sum(axis=1), largest[:-1].max(axis=0)
     return Errors([*groups, "all"], *sums, largest, world.allreduce(total))
+
+
+def predictions(world, network, data, indices) -> dict | None:
+    """Collective: on rank 0 what a network says of some structures, ascending, beside their labels; None on the others.
+
+    structures (b,), group (b,), counts (b,); energy (b, 2) eV/atom, forces (n, 3, 2) eV/Å, stress (b, 6, 2) eV/Å³: the label (nan:
+    none), the network's.
+    """
+    pieces = []
+    for chunk, _, labels, outputs in _evaluated(world, network, data, indices):
+        atoms = labels.counts.long()
+        energy = torch.stack([labels.energy / labels.counts, outputs.energy / labels.counts], -1)
+        forces = torch.stack([labels.forces, outputs.forces], -1)
+        stress = torch.stack([labels.stress, outputs.stress], -1)
+        arrays = [array.double().cpu().numpy() for array in (energy, forces, stress)]
+        split = np.split(arrays[1], np.cumsum(atoms.cpu().numpy())[:-1])
+        pieces += list(zip(chunk.tolist(), arrays[0], split, arrays[2]))
+    everyone = world.gather(pieces)
+    if everyone is None:
+        return None
+    pieces = sorted((piece for mine in everyone for piece in mine), key=lambda piece: piece[0])
+    chosen = np.array([piece[0] for piece in pieces])
+    return dict(
+        structures=chosen,
+        group=np.asarray(data.dataset.group)[chosen].astype(np.int32),
+        counts=np.array([len(piece[2]) for piece in pieces]),
+        energy=np.array([piece[1] for piece in pieces]),
+        forces=np.concatenate([piece[2] for piece in pieces]),
+        stress=np.array([piece[3] for piece in pieces]),
+    )
+
+
+@torch.no_grad()
+def _evaluated(world, network, data, indices):
+    """(numbers, batch, labels, outputs) of the parts of this rank's share."""
+    for chunk in data.chunks(data.shares(indices, world.size)[world.rank]):
+        batch, labels = data.batch(chunk, network.theta.dtype, network.theta.device)
+        yield chunk, batch, labels, network.evaluate(batch)

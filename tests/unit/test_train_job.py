@@ -14,6 +14,7 @@ from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.jobs.train_schema import page
 from ostwald.app.potentials import load
 from ostwald.app.runfile import RunFileError
+from ostwald.io.arrayfile import open_arrays
 from ostwald.io.datasets import LabelledStructure, open_dataset, write_dataset
 from ostwald.parallel import CollectiveError
 
@@ -81,6 +82,12 @@ def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
     assert validation["force"]["rmse"] < 0.1 and validation["energy"]["rmse"] < 5.0
     assert set(errors["training"]) == {"g0", "g1", "g2", "all"}
     assert not (tmp_path / "run/descriptors.h5").exists()
+    arrays, _ = open_arrays(tmp_path / "run/predictions.h5")
+    error = arrays["forces"][..., 1] - arrays["forces"][..., 0]
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(validation["force"]["rmse"], rel=1e-9)
+    report = (tmp_path / "run/report.html").read_text()
+    for text in ("Learning", "Worst structures", "g2", "Where the time went", "Force: errors"):
+        assert text in report
     atoms = bulk("Ni", cubic=True, a=3.53) * 2
     atoms.calc = load(tmp_path / "run/potential").ase()
     teacher = atoms.copy()
