@@ -2,10 +2,12 @@
 
 With residuals r(theta) (their squares add up to L) and their Jacobian J, plus a ridge b |theta|²,
 
-    (J^T J + b + mu D) step = -(J^T r + b theta),       D = diag(J^T J + b), bounded below
+    (J^T J + b + mu d) step = -(J^T r + b theta),       d the mean of the diagonal of J^T J + b
 
-D. W. Marquardt, J. SIAM 11, 431 (1963); mu after H. B. Nielsen, IMM-REP-1999-05 (1999): a step is taken where the
-loss falls, mu then shrinks by up to 3 as the fall is what was expected; else mu grows by 2, 4, 8, …
+K. Levenberg, Q. Appl. Math. 2, 164 (1944); the damping is the same for all parameters, which inputs of variance 1 make alike.
+Marquardt's, by the diagonal, leaves those free that the data hardly determine, and generalises worse (docs/training.md). mu after
+H. B. Nielsen, IMM-REP-1999-05 (1999): a step is taken where the loss falls, mu then shrinks by up to 3 as the fall is what was
+expected; else mu grows by 2, 4, 8, …
 Structures are shared out over the ranks, J is made of a few of them at a time; J^T J and J^T r are added up over the ranks, so that
 each rank solves the same equations.
 """
@@ -15,9 +17,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
-
-SMALLEST = 1e-12
-"""The least element of D over its largest."""
 
 
 class LevenbergMarquardt:
@@ -42,7 +41,7 @@ class LevenbergMarquardt:
         gradient += self.ridge * theta
         normal[np.diag_indices_from(normal)] += self.ridge
         diagonal = np.diag(normal).copy()
-        scale = np.maximum(diagonal, SMALLEST * diagonal.max())
+        scale = diagonal.mean()
         for _ in range(self.tries):
             with self.world.timers("solve"):
                 move = self._solve(normal, diagonal + self.mu * scale, -gradient)

@@ -89,7 +89,7 @@ def test_a_step_of_levenberg_marquardt_solves_its_equations(problem, world):
     r = residuals(theta).detach()
     normal = rows.T @ rows + 1e-3 * torch.eye(len(theta), dtype=theta.dtype)
     right = -(rows.T @ r + 1e-3 * theta)
-    want = torch.linalg.solve(normal + 0.1 * torch.diag(normal.diagonal()), right)
+    want = torch.linalg.solve(normal + 0.1 * normal.diagonal().mean() * torch.eye(len(theta), dtype=theta.dtype), right)
     assert optimiser.step()
     torch.testing.assert_close(network.theta.detach() - theta, want, rtol=1e-7, atol=1e-9)
 
