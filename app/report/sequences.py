@@ -177,7 +177,8 @@ def _diagram(plan, data):
     for k, (label, chosen) in enumerate((("decomposed", span >= HOMOGENEOUS), ("homogeneous", span < HOMOGENEOUS))):
         chosen = chosen & done
         axes.plot(mean[chosen], misfit[chosen], "os"[k], color=LINES[1 - k], markersize=3, label=label, linewidth=0)
-    axes.plot(line[:, 1], 100 * line[:, 0], color=INK, linewidth=1.2, label="linear stability")
+    if line is not None:
+        axes.plot(line[:, 1], 100 * line[:, 0], color=INK, linewidth=1.2, label="linear stability")
     dress(axes, "mean of φ", "misfit (%)")
     legend(figure, axes)
     return (
@@ -187,21 +188,23 @@ def _diagram(plan, data):
     )
 
 
-def stability_line(plan, points=400) -> np.ndarray:
-    """(misfit, φ) of the border between stable and unstable mixtures, as one line, from a misfit of zero to where it closes."""
+def stability_line(plan, points=400) -> np.ndarray | None:
+    """(misfit, φ) of the border between stable and unstable mixtures, as one line, from a misfit of zero to where it closes;
+    None where the elastic energy of a wave does not go with the square of the misfit, and where there is one phase only.
+    """
     from ostwald.app.jobs.phasefield import make_elasticity, make_well
+    from ostwald.app.phasefield import Elasticity
     from ostwald.app.phasefield.stability import softest, unstable
 
     values = plan.of(0)
-    values["elasticity"] |= dict(misfit=1.0)
-    well, unit = (
-        make_well(values["model"]),
-        softest(make_elasticity(values["elasticity"], len(values["grid"]["shape"]), make_well(values["model"]))),
-    )
-    phi = np.linspace(0, 1, 4097)
-    closing = np.sqrt(max(0.0, -float(np.min(well.energy(phi, 2)))) / unit)
+    well, minima = make_well(values["model"]), make_well(values["model"]).minima()
+    elasticity = make_elasticity(values["elasticity"] | dict(misfit=1.0), len(values["grid"]["shape"]), well)
+    if not isinstance(elasticity, Elasticity) or len(minima) < 2 or softest(elasticity) <= 0:
+        return None
+    unit, low, high = softest(elasticity), minima[0], minima[-1]
+    closing = np.sqrt(max(0.0, -float(np.min(well.energy(np.linspace(low, high, 4097), 2)))) / unit)
     misfits = closing * np.sqrt(1 - np.linspace(1, 0, points) ** 4)
-    found = [(m, unstable(well, unit * m * m)) for m in misfits]
+    found = [(m, unstable(well, unit * m * m, low, high)) for m in misfits]
     left = [(m, edges[0]) for m, edges in found if edges]
     right = [(m, edges[1]) for m, edges in found if edges]
     return np.array(left + right[::-1])

@@ -62,6 +62,17 @@ def summary(table):
     )
 
 
+def rounded(value):
+    """Six digits are plenty."""
+    return (
+        [rounded(x) for x in value]
+        if isinstance(value, list)
+        else float(f"{value:.6g}")
+        if isinstance(value, float)
+        else value
+    )
+
+
 def draw(runs):
     figure, panels = plt.subplots(1, len(runs) + 1, figsize=(5.2 * (len(runs) + 1), 4.4), layout="constrained")
     for panel, (title, (table, _, plan, _)) in zip(panels, runs.items()):
@@ -72,7 +83,7 @@ def draw(runs):
         line = stability_line(plan)
         panel.plot(line[:, 1], 100 * line[:, 0], color="#1b1d22", lw=1.3, label="linear stability")
         panel.set(xlabel="mean composition", ylabel="misfit (%)", title=title, ylim=(-0.04, 1.34))
-        panel.legend(loc="upper right", fontsize=7.5, framealpha=0.9)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
     table, last, _, _ = next(iter(runs.values()))
     misfits, means = (np.unique(np.round(column, 9)) for column in table.T[:2])
     rows, columns = np.arange(0, len(misfits), 4)[::-1], np.arange(0, len(means), 4)
@@ -106,5 +117,6 @@ if __name__ == "__main__":
         head = "misfit,mean,span_first,span_last,linearly_unstable,fastest_growth_rate"
         np.savetxt(RESULTS / f"amplitude-{amplitude:g}.csv", table, fmt="%.6g", delimiter=",", header=head, comments="")
     draw(runs).savefig(RESULTS / "diagram.png", dpi=110)
+    found = {title: {k: rounded(v) for k, v in numbers.items()} for title, numbers in found.items()}
     (RESULTS / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
