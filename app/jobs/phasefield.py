@@ -21,6 +21,7 @@ from ostwald.app.phasefield import (
     Elasticity,
     Given,
     HeterogeneousElasticity,
+    Mesh,
     Noise,
     RegularSolution,
     Well,
@@ -32,6 +33,7 @@ from ostwald.app.phasefield import (
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.fields import FieldsError, open_field
+from ostwald.io.meshes import read_mesh
 from ostwald.io.rates import LEAST, Rate, disk_rate
 from ostwald.io.rates import lines as lines_of_rates
 from ostwald.io.rundirectory import RunDirectory
@@ -352,6 +354,8 @@ def initial_field(values, path, shape, spacing):
                 sizes = (" × ".join(map(str, n)) for n in (field.shape, shape))
                 raise ValueError("{}: a field of {} points, the grid has {}".format(table["file"], *sizes))
             return field
+        if kind is Mesh:
+            given["triangles"] = read_mesh(given.pop("file"))
         if len(given.get("centres", ())) % len(shape):
             raise ValueError(f"centres must have {len(shape)} coordinates each, got {len(given['centres'])} numbers")
         return kind(shape, spacing, **given)

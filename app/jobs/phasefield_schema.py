@@ -4,6 +4,7 @@ from ostwald.app.jobs import schedule
 from ostwald.app.jobs.md_schema import CHECKPOINT
 from ostwald.app.jobs.md_schema import JOB as MD_JOB
 from ostwald.app.phasefield import initial, quantities
+from ostwald.app.phasefield.mesh import Mesh
 from ostwald.app.phasefield.wells import TERMS
 from ostwald.app.runfile import Key, Table, reference
 
@@ -188,6 +189,7 @@ KINDS = {
     "layers": (initial.Layers, ("axis", "count", "fraction", "centre", "width", "inside", "outside")),
     "pfhub": (initial.PFHub, ("mean", "amplitude", "offset")),
     "file": (initial.Given, ("file", "dataset", "frame")),
+    "mesh": (Mesh, ("file", "scale", "size", "position", "samples", "inside", "outside")),
 }
 """kind of initial field -> (class, keys that it takes)"""
 
@@ -199,7 +201,7 @@ def _check_initial(v, error):
             raise error(key, f"has no effect with kind = '{v['kind']}'")
     if v["exact_mean"] is not None and "mean" in taken and v["mean"] is not None:
         raise error("exact_mean", "give either mean or exact_mean")
-    for key in {"spheres": ("centres", "radii"), "file": ("file",)}.get(v["kind"], ()):
+    for key in {"spheres": ("centres", "radii"), "file": ("file",), "mesh": ("file",)}.get(v["kind"], ()):
         if v[key] is None:
             raise error(key, f"is required for kind = '{v['kind']}'")
 
@@ -224,10 +226,23 @@ INITIAL = Table(
         "fraction": Key("float", None, above=0, high=1, doc="of the box that layers fill; default 0.5"),
         "centre": Key("float", None, doc="of the first layer, as a share of the box; default 0.5"),
         "width": Key("float", None, low=0, doc="of interfaces of spheres and layers; default ε of the model"),
-        "inside": Key("float", None, doc="value in spheres and layers; default 1"),
+        "inside": Key("float", None, doc="value in spheres, layers and meshes; default 1"),
         "outside": Key("float", None, doc="value elsewhere; default 0"),
         "offset": Key("float", None, doc="of PFHub's points from multiples of the spacing; default 0"),
-        "file": Key("path", None, doc="fields.h5 of a run, another HDF5 file or .npy, of the grid's shape"),
+        "scale": Key("float", None, above=0, doc="of a mesh: lengths of the grid over those of the file; default 1"),
+        "size": Key("float", None, above=0, doc="of a mesh instead of its scale: its longest extent in the grid"),
+        "position": Key("float*3", None, doc="of the middle of a mesh's bounding box; default: the middle of the box"),
+        "samples": Key(
+            "int",
+            None,
+            low=1,
+            doc="lines of a cell, along each of two axes, that tell how much of it lies in a mesh; default 2",
+        ),
+        "file": Key(
+            "path",
+            None,
+            doc="fields.h5 of a run, another HDF5 file or .npy, of the grid's shape; a closed mesh in STL or OBJ",
+        ),
         "dataset": Key("str", None, doc="of the file; default: the first field, or the only dataset"),
         "frame": Key("int", None, doc="of fields.h5; default: the last"),
     },

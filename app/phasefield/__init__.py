@@ -18,6 +18,7 @@ from ostwald.app.phasefield.initial import (
     UniformNoise,
     Within,
 )
+from ostwald.app.phasefield.mesh import Mesh
 from ostwald.app.phasefield.noise import Noise
 from ostwald.app.phasefield.stress import elastic_field, elastic_pieces
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
@@ -33,6 +34,7 @@ __all__ = [
     "HeterogeneousElasticity",
     "InitialField",
     "Layers",
+    "Mesh",
     "Modes",
     "Morphology",
     "NoEquilibrium",
