@@ -22,7 +22,12 @@ def job_module(raw: dict, path):
         raise RunFileError(f"{path}: [job] kind is required; known: {', '.join(KINDS)}")
     if kind not in KINDS:
         raise RunFileError(f"{path}: [job] kind: '{kind}' is not known{nearest(kind, KINDS)}")
-    return import_module(f"ostwald.app.jobs.{kind}")
+    try:
+        return import_module(f"ostwald.app.jobs.{kind}")
+    except ModuleNotFoundError as error:
+        if (error.name or "ostwald").startswith("ostwald"):
+            raise
+        raise RunFileError(f"{path}: [job] kind: '{kind}' needs {error.name}, which is not installed") from None
 
 
 def _module_for(world, path):

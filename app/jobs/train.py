@@ -14,6 +14,7 @@ from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
 from ostwald.app.jobs.train_schema import MINIBATCH, TABLES, check_whole
 from ostwald.app.jobs.train_setup import Setup
 from ostwald.app.runfile import dumps
+from ostwald.app.training.errors import UNITS
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
@@ -141,10 +142,12 @@ class Training:
         row = dict(step=trainer.updates, epoch=epoch, loss=loss, validation_loss=found.loss, **rmse, rate=trainer.pace)
         with self.world.timers("output"):
             self.series.append(**row, seconds=seconds)
+        shown = "  ".join(
+            f"{rmse[f'{name}_rmse']:.4g} {unit}" for name, unit in UNITS.items() if math.isfinite(rmse[f"{name}_rmse"])
+        )
         self.progress.line(
-            f"epoch {epoch:>5}  loss {loss:.5g}  validation {found.loss:.5g}{'*' if not self.waited else ' '}  RMSE "
-            f"{rmse['energy_rmse']:.3f} meV/atom  {rmse['force_rmse']:.4f} eV/Å  {rmse['stress_rmse']:.3f} GPa  {trainer.pace_name} "
-            f"{trainer.pace:.2g}",
+            f"epoch {epoch:>5}  loss {loss:.5g}  validation {found.loss:.5g}{'*' if not self.waited else ' '}  RMSE {shown}  "
+            f"{trainer.pace_name} {trainer.pace:.2g}",
             trainer.updates,
         )
 

@@ -22,7 +22,7 @@ def _check_data(v, error):
 DATA = Table(
     "data",
     {
-        "file": Key("path", doc="data set (.h5; ostwald convert makes one)"),
+        "file": Key("path", doc="data set (ostwald convert FILE NAME.dataset makes one)"),
         "validation": Key("path", None, doc="another data set, to validate with"),
         "fraction": Key(
             "float",

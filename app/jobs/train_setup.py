@@ -71,7 +71,7 @@ class Setup:
             validation = open_dataset(table["validation"]) if table["validation"] else None
         except DataSetError as error:
             key = "file" if "whole" not in locals() else "validation"
-            raise self._fail("data", key, f"{error} (ostwald convert makes data sets)") from None
+            raise self._fail("data", key, f"{error} (ostwald convert FILE NAME.dataset makes data sets)") from None
         if validation is not None:
             self.sets = {"training": whole, "validation": validation}
             self.indices = {name: np.arange(len(each)) for name, each in self.sets.items()}

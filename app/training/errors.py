@@ -60,7 +60,7 @@ class Errors:
         lines = [" " * width + head, " " * width + f"{'RMSE':>14}{'MAE':>10}" * 3]
         for g, name in enumerate(self.groups):
             if self.count[g].any():
-                cells = [f"{self.rmse(q, g):>14.4g}{self.mae(q, g):>10.4g}" for q in QUANTITIES]
+                cells = [_cell(self.rmse(q, g), 14) + _cell(self.mae(q, g), 10) for q in QUANTITIES]
                 lines.append(f"{name:<{width}}" + "".join(cells))
         return "\n".join(lines)
 
@@ -121,6 +121,10 @@ def predictions(world, network, data, indices) -> dict | None:
         forces=np.concatenate([piece[2] for piece in pieces]),
         stress=np.array([piece[3] for piece in pieces]),
     )
+
+
+def _cell(value, width) -> str:
+    return f"{value:>{width}.4g}" if np.isfinite(value) else f"{'–':>{width}}"
 
 
 @torch.no_grad()

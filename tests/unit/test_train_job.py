@@ -1,6 +1,7 @@
 """The training job: from labels to a potential that runs; stopped and resumed; what is wrong with a run file."""
 
 import json
+import sys
 
 import ase.units
 import numpy as np
@@ -9,6 +10,7 @@ from ase.build import bulk
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
+from ostwald.app.commands import job_module
 from ostwald.app.jobs import train
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.jobs.train_schema import page
@@ -147,7 +149,11 @@ def test_early_stopping(run_file, world, tmp_path):
 
 WRONG = [
     ("fraction = 0.2", "fraction = 0.9", r"\[data\] fraction: must be at most 0.5"),
-    ('file = "set.h5"', 'file = "none.h5"', r"\[data\] file: .*none.h5: no such file .ostwald convert makes data sets"),
+    (
+        'file = "set.h5"',
+        'file = "none.h5"',
+        r"\[data\] file: .*none.h5: no such file .ostwald convert FILE NAME.dataset makes data sets",
+    ),
     ("[[radial]]", "[[radiall]]", r"unknown table \[radiall\]; did you mean 'radial'"),
     ("centred = 1\nshifted = 5\n", "", r"\[radial 1\]: give centred or shifted, or both"),
     ("epochs = 10", "epochs = 10\nbatch = 4", r"\[optimiser\] batch: has no effect with kind = 'levenberg-marquardt'"),
@@ -202,6 +208,17 @@ def test_check_writes_nothing(run_file, world, tmp_path, capsys):
     assert train.check(world, path) == 0
     assert "levenberg-marquardt, 10 epochs, 10 updates" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["train.toml"]
+
+
+def test_without_torch_the_job_is_refused(run_file, monkeypatch):
+    for name in [
+        name for name in sys.modules if name.startswith(("ostwald.app.jobs.train", "ostwald.app.training.errors"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = run_file()
+    with pytest.raises(RunFileError, match=r"train.toml: \[job\] kind: 'train' needs torch, which is not installed"):
+        job_module({"job": {"kind": "train"}}, path)
 
 
 def test_the_page_of_keys_is_up_to_date():
