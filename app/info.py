@@ -65,6 +65,11 @@ def _run_file(path: Path, raw: dict) -> str:
         from ostwald.app.jobs.sequences_schema import Plan
 
         return "\n  ".join([f"{path}: run file (sequences)", *described(Plan(raw, path))])
+    if kind == "label":
+        from ostwald.app.jobs.label import described
+        from ostwald.app.jobs.label_schema import TABLES as LABEL
+
+        return "\n  ".join([f"{path}: run file (label)", *described(validate(raw, LABEL, path))])
     values = validate(raw, TABLES, path)
     structure = values["structure"]
     source = structure["file"] or f"{structure['lattice']} {' '.join(structure['species'])}"
@@ -95,7 +100,13 @@ def _run_directory(path: Path) -> str:
         f = json.loads(read_text(timing))
         state = "finished" if f["finished"] else "stopped, to be resumed"
         where, wall = f"at step {f.get('total_steps')}", f.get("total_wall_seconds", f["wall_seconds"])
-        if f.get("kind") in ("phasefield", "sequences"):
+        if f.get("kind") == "label":
+            size = f"{f['structures']} structures, {f['atoms']} atoms"
+            speed, where = (
+                f"{f['structures_per_second']:.4g} structures/s",
+                f"with {f['pieces']} of {f['count']} pieces",
+            )
+        elif f.get("kind") in ("phasefield", "sequences"):
             size = " × ".join(map(str, f["shape"])) + " points"
             speed = f"{f['point_steps_per_second']:.4g} point-steps/s"
             if f["kind"] == "sequences":

@@ -112,6 +112,20 @@ def iterate_labelled(path, format: str | None = None, how: Reading | None = None
         yield _scaled(structure, how)
 
 
+def read_starts(path) -> list:
+    """All structures of a file of any format, labelled or not, as ase.Atoms without labels."""
+    format = labelled_format(path)
+    if format in ONLY_LABELLED:
+        found = [structure.to_ase() for structure in iterate_labelled(path, format)]
+    else:
+        found = [structure.to_ase() for structure in iterate_structures(path)]
+    if not found:
+        raise DataSetError(f"{path}: no structure")
+    for atoms in found:
+        atoms.calc, atoms.info = None, {}
+    return found
+
+
 def labelled(structure: Structure, how: Reading, group: str) -> LabelledStructure:
     """A structure with the labels among its arrays and info. ValueError for one of a wrong shape."""
     labels = {name: _find(structure, name, how) for name in LABELS}

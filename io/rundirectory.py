@@ -8,6 +8,7 @@ trajectory.h5     H5MD
 nuclei.h5         nuclei over time
 fields.h5, .xdmf  fields over time
 sequences.h5      many short runs, each a sequence of fields
+labelled.dataset  structures that a teacher labelled; parts/ while they are made
 profiles.h5       structure factors over time
 checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
@@ -52,6 +53,8 @@ class RunDirectory:
         self.nuclei_file = self.path / "nuclei.h5"
         self.fields_file = self.path / "fields.h5"
         self.sequences_file = self.path / "sequences.h5"
+        self.dataset_file = self.path / "labelled.dataset"
+        self.parts = self.path / "parts"
         self.profiles_file = self.path / "profiles.h5"
         self.checkpoints = self.path / "checkpoints"
         self.potential = self.path / "potential"
@@ -118,6 +121,10 @@ class RunDirectory:
         """The steps of the files step-<number>.xyz in a folder of the directory, the same on every rank; collective."""
         return self.world.bcast(self._on_root(lambda: [int(p.stem[5:]) for p in self._configurations(folder)]))
 
+    def make(self, folder) -> None:
+        """Makes a folder of the directory; collective."""
+        self._on_root(lambda: folder.mkdir(exist_ok=True))
+
     def remove(self, name) -> None:
         """Removes a file of the directory if it is there; collective."""
         self._on_root(lambda: (self.path / name).unlink(missing_ok=True))
@@ -170,6 +177,7 @@ class RunDirectory:
         mine += [self.trajectory_file, self.nuclei_file, self.fields_file, self.fields_file.with_suffix(".xdmf")]
         mine += [self.sequences_file, self.profiles_file, self.timing_file, self.report_file]
         mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
+        mine += [p for p in [self.dataset_file] if p.exists()] + sorted(self.parts.glob("part-*.dataset"))
         return mine + [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
 
     def _configurations(self, folder) -> list[Path]:

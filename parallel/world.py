@@ -63,6 +63,8 @@ class World:
         self.timers = Timers(self)
         if whole:
             _Watch.start(self.comm)
+        if self.size > 1:
+            _quiet_ase()
         self._place()
         self.threads = self._choose_threads(threads)
 
@@ -291,6 +293,15 @@ def require_one_mpi(world: World) -> None:
         elif len(loaded) > 1:
             error = f"mpi4py and h5py were built against different MPI libraries: {', '.join(loaded)}"
     world.agree(error)
+
+
+def _quiet_ase() -> None:
+    """ASE, where it finds mpi4py loaded, broadcasts what it reads and draws to all ranks of MPI.COMM_WORLD by itself: then a
+    rank that reads a file or moves atoms alone waits for ever. Here every rank is on its own for ASE."""
+    with suppress(ImportError):
+        from ase import parallel
+
+        parallel.world.comm = parallel.DummyMPI()
 
 
 def _loaded_mpi() -> list[str]:

@@ -23,12 +23,14 @@ from ostwald.app.runfile import RunFileError
 
 
 def load_potential(values, species, log):
-    """The potential of the run file for these species; doubts about it are logged. PotentialError with file and line."""
+    """The potential of the run file for these species (None: its own); doubts about it are logged. PotentialError with file
+    and line."""
     table = values["potential"]
     units = None if table["length_unit"] is None else (table["length_unit"], table["energy_unit"])
     with warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always", UserWarning)
-        potential = potentials.load(table["file"], species=tuple(species), precision=table["precision"], units=units)
+        species = None if species is None else tuple(species)
+        potential = potentials.load(table["file"], species=species, precision=table["precision"], units=units)
     for doubt in doubts:
         log.warning(str(doubt.message))
     return potential
