@@ -54,7 +54,7 @@ def _about(plan, values) -> str:
     grid, model, given = values["grid"], values["model"], plan.values["set"]
     text = f"{given['count']} sequences of {given['frames']} frames, {given['interval']:g} apart, on "
     text += f"{' × '.join(map(str, grid['shape']))} points; {model['well']} well, ε = {model['epsilon']:g}"
-    return text + f"; every {given['stride']}th point of each axis is kept" * (given["stride"] > 1)
+    return text + f"; 1 of {given['stride']} points along each axis is kept" * (given["stride"] > 1)
 
 
 def _tiles(run, data):
