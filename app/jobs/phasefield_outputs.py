@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostwald.app.jobs.schedule import Schedule
-from ostwald.app.phasefield import Modes, Morphology, StructureFactor, quantities
+from ostwald.app.phasefield import Boundary, Isotropy, Modes, Morphology, StructureFactor, quantities
 from ostwald.io.fields import FieldSeries
 from ostwald.io.profiles import ProfileFile
 from ostwald.io.rates import Rate
@@ -87,4 +87,10 @@ def make_analyses(table, dimensions: int, state=None) -> list:
     found = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
     if table["modes"] is not None:
         found.append(Modes(table["modes"], dimensions, (state or {}).get("modes")))
+    if table["roughness"]:
+        found.append(Boundary(table["level"]))
+    if table["isotropy"]:
+        if dimensions != 2:
+            raise ValueError("isotropy is that of a field of two dimensions")
+        found.append(Isotropy())
     return found

@@ -316,6 +316,8 @@ ANALYSIS = Table(
         "modes": Key(
             "int*", None, doc="wave vectors, one after another, in units of 2π/L: their amplitudes and growth rates"
         ),
+        "roughness": Key("bool", False, doc="the fractal dimension of the boundary, too"),
+        "isotropy": Key("bool", False, doc="the isotropy of a field of two dimensions, too"),
         "level": Key("float", None, doc="φ of the interface; default: the middle of the well's outermost minima"),
     },
     doc="Characteristic lengths, interfaces, topology and domains on the fly, in the time series.",

@@ -21,10 +21,12 @@ from ostwald.app.phasefield.initial import (
 from ostwald.app.phasefield.mesh import Mesh
 from ostwald.app.phasefield.noise import Noise
 from ostwald.app.phasefield.stress import elastic_field, elastic_pieces
+from ostwald.app.phasefield.texture import Boundary, Isotropy
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
     "AllenCahn",
+    "Boundary",
     "CahnHilliard",
     "Constant",
     "Diverged",
@@ -33,6 +35,7 @@ __all__ = [
     "Given",
     "HeterogeneousElasticity",
     "InitialField",
+    "Isotropy",
     "Layers",
     "Mesh",
     "Modes",

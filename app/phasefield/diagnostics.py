@@ -144,7 +144,7 @@ class Morphology:
 
     def measure(self, solver) -> tuple[dict, dict]:
         world, f = solver.world, solver.parts
-        low, high = self.phases if self.phases is not None else _phases(solver.well)
+        low, high = self.phases if self.phases is not None else phases_of(solver.well)
         level = 0.5 * (low + high) if self.level is None else float(self.level)
         variation, area, mask = _scan(solver, level)
         n, three = f.shape[-1], len(f.shape) == 3
@@ -166,7 +166,8 @@ class Morphology:
         return {name: numbers[name] for name in self.columns}, profiles
 
 
-def _phases(well) -> tuple[float, float]:
+def phases_of(well) -> tuple[float, float]:
+    """The outermost minima of a well. ValueError where it has fewer than two."""
     minima = well.minima()
     if len(minima) < 2:
         raise ValueError("the free energy has fewer than two minima: give the values of φ in the phases")
