@@ -203,7 +203,9 @@ class Training:
         directory.write_json(directory.errors_file, found)
         setup.write_predictions(self.best_theta, directory.predictions_file)
         updates = self.trainer.updates - self.first
-        sections, per_rank = timing.over_ranks(world, SECTIONS, wall, dict(resident_bytes=timing.resident_bytes()))
+        local = dict(resident_bytes=timing.resident_bytes(), cpu_seconds=time.process_time())
+        sections, per_rank = timing.over_ranks(world, SECTIONS, wall, local)
+        cpu = per_rank["cpu_seconds"]["mean"] * world.size
         structures = updates * self.trainer.batch
         figures = dict(
             kind="train",
@@ -225,7 +227,7 @@ class Training:
             checkpoint_seconds=self.stopping.checkpoint_seconds,
         )
         world.log(
-            f"\n{updates} updates in {wall:.1f} s on {world.size} ranks × {world.threads} threads: {figures['structures_per_second']:.4g} "
+            f"\n{updates} updates in {wall:.1f} s on {world.size} ranks × {world.threads} threads ({cpu:.1f} s of processor time): {figures['structures_per_second']:.4g} "
             f"structures/s, {figures['atoms_per_second']:.4g} atoms/s, {100 * figures['communication']:.1f} % in communication\n\n"
             + "\n".join(timing.section_lines({name: s for name, s in sections.items() if s["max"] > 0}))
         )

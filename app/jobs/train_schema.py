@@ -31,6 +31,13 @@ DATA = Table(
             high=0.5,
             doc="of the structures of each group that is kept for validation; default 0.1 without a validation set",
         ),
+        "seed": Key(
+            "int",
+            None,
+            low=0,
+            high=2**31 - 1,
+            doc="of the split; default: of the job. Alike in runs that make an ensemble",
+        ),
         "block": Key("int", 1, low=1, doc="structures that follow each other in a group stay together in the split"),
         "energies": Key(
             "table", {}, unit="eV", doc="reference energies of elements; those not given are fitted (least squares)"

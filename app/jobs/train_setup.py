@@ -65,7 +65,7 @@ class Setup:
 
     def _open_data(self):
         table = self.values["data"]
-        seed = self.values["job"]["seed"]
+        seed = self.values["job"]["seed"] if table["seed"] is None else table["seed"]
         try:
             whole = open_dataset(table["file"])
             validation = open_dataset(table["validation"]) if table["validation"] else None
