@@ -2,9 +2,10 @@
 
 from ostwald.parallel.bricks import Bricks, choose_grid
 from ostwald.parallel.fourier import Fourier, process_grid, spectrum_bytes
+from ostwald.parallel.ghosts import Ghosts
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
-from ostwald.parallel.parts import Parts
+from ostwald.parallel.parts import Parts, deal, extents
 from ostwald.parallel.random import philox_generator, philox_key, philox_normal, philox_uniform
 from ostwald.parallel.workqueue import WorkQueue
 from ostwald.parallel.world import (
@@ -21,12 +22,15 @@ __all__ = [
     "Bricks",
     "CollectiveError",
     "Fourier",
+    "Ghosts",
     "Halo",
     "Parts",
     "WorkQueue",
     "World",
     "block_range",
     "choose_grid",
+    "deal",
+    "extents",
     "from_blocks",
     "is_root",
     "launched_size",

@@ -8,9 +8,8 @@ import numpy as np
 
 from ostwald.app.kernels import _fft
 from ostwald.parallel.migration import block_range
-from ostwald.parallel.parts import Parts, deal, extents
+from ostwald.parallel.parts import LINE, Parts, aligned, deal, extents
 
-LINE = 128  # bytes that arrays are aligned to
 PIECE = 1 << 23  # bytes of a field that is handed over in pieces
 
 
@@ -39,9 +38,6 @@ class Fourier(Parts):
 
     def __init__(self, world, shape, dtype=np.float64, ranks=None, shared: bool = True):
         self.dtype, self.shared = np.dtype(dtype), shared
-        for n in extents(shape):
-            if not _fft.smooth(n):
-                raise ValueError(f"grid lengths must be products of 2, 3, 5 and 7: {n} is not")
         super().__init__(world, shape, process_grid(shape, self.dtype, world.size, ranks))
         self._n = n0, n1, n2 = extents(self.shape)
         self.lanes = W = _fft.lanes(self.dtype)
@@ -391,7 +387,11 @@ class Fourier(Parts):
 
 
 def process_grid(shape, dtype, size: int, ranks=None) -> tuple[int, int]:
-    """(p0, p1) of Fourier on `size` ranks: `ranks` if given, else slabs where they suffice. ValueError where none fits."""
+    """(p0, p1) of Fourier on `size` ranks: `ranks` if given, else slabs where they suffice. ValueError where none fits, and
+    for a grid that has no transforms."""
+    for n in extents(shape):
+        if not _fft.smooth(n):
+            raise ValueError(f"grid lengths must be products of 2, 3, 5 and 7: {n} is not")
     return deal(shape, size, min(extents(shape)[1], spectrum_blocks(shape, dtype)), ranks)
 
 
@@ -406,13 +406,6 @@ def spectrum_bytes(shape, dtype) -> int:
     dtype = np.dtype(dtype)
     points = int(np.prod(shape[:-1])) * spectrum_blocks(shape, dtype) * _fft.lanes(dtype)
     return points * 2 * dtype.itemsize
-
-
-def aligned(size: int, dtype) -> np.ndarray:
-    """An uninitialised array (size,) that begins on a cache line."""
-    dtype = np.dtype(dtype)
-    raw = np.empty(size * dtype.itemsize + LINE, np.uint8)
-    return raw[-raw.ctypes.data % LINE :][: size * dtype.itemsize].view(dtype)
 
 
 def _at(kind, begin: int):

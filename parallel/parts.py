@@ -6,6 +6,8 @@ import numpy as np
 
 from ostwald.parallel.migration import block_range
 
+LINE = 128  # bytes that arrays are aligned to
+
 
 class Parts:
     """The boxes of a grid that ranks own: axis 0 is dealt to p0 of them and, in three dimensions, axis 1 to p1.
@@ -40,6 +42,34 @@ class Parts:
         place, size = line.Get_rank(), line.Get_size()
         return line.sendrecv(face, (place - 1) % size, 0, None, (place + 1) % size)
 
+    def to_planes(self, field) -> np.ndarray:
+        """Collective. Whole planes of axis 0 in place of this rank's part `field`, from the plane `first_plane` on: the planes of
+        all ranks follow one another, in a file for instance."""
+        if self._line is None:
+            return field
+        shares = [field[a:b] for a, b in self._planes_of_line()]
+        return np.concatenate(self._line.alltoall(shares), axis=1)
+
+    def from_planes(self, planes) -> np.ndarray:
+        """Collective. This rank's part of a field, of which the ranks have whole planes as to_planes() gives them."""
+        if self._line is None:
+            return planes
+        return np.concatenate(self._line.alltoall([planes[:, a:b] for a, b in self._y]))
+
+    @property
+    def first_plane(self) -> int:
+        return self.lo[0] + self._planes_of_line()[self.place[1]][0]
+
+    @property
+    def planes_shape(self) -> tuple[int, ...]:
+        """Of the whole planes that to_planes() gives this rank."""
+        a, b = self._planes_of_line()[self.place[1]]
+        return (b - a, *self.shape[1:])
+
+    def _planes_of_line(self):
+        """The planes, counted in the part, of each of the ranks that have parts of the same planes."""
+        return [block_range(self.local[0], k, self.ranks[1]) for k in range(self.ranks[1])]
+
     def brick(self, array) -> np.ndarray:
         """This rank's part of an array of the whole grid: a view."""
         return array[tuple(slice(a, b) for a, b in zip(self.lo, self.hi))]
@@ -71,3 +101,10 @@ def deal(shape, size: int, most: int, ranks=None) -> tuple[int, int]:
     if p0 > n0 or p1 > most:
         raise ValueError(f"a process grid may have at most {n0} x {most} ranks, not {p0} x {p1}")
     return p0, p1
+
+
+def aligned(size: int, dtype) -> np.ndarray:
+    """An uninitialised array (size,) that begins on a cache line."""
+    dtype = np.dtype(dtype)
+    raw = np.empty(size * dtype.itemsize + LINE, np.uint8)
+    return raw[-raw.ctypes.data % LINE :][: size * dtype.itemsize].view(dtype)

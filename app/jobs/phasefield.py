@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
+from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method, footprint
 from ostwald.app.jobs.phasefield_outputs import Outputs, make_analyses
 from ostwald.app.jobs.phasefield_schema import KINDS, TABLES, heterogeneous
 from ostwald.app.jobs.progress import Progress, clock
@@ -38,7 +39,6 @@ from ostwald.io.rates import LEAST, Rate, disk_rate
 from ostwald.io.rates import lines as lines_of_rates
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
-from ostwald.parallel import process_grid, spectrum_bytes
 
 COLUMNS = ("step", "time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high", "point_steps_per_second")
 SECTIONS = ("step", "analysis", "output")
@@ -388,7 +388,10 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     for name in values["fields"]["names"]:
         if name != "phi" and elasticity is None:
             raise RunFileError(f"{path}: [fields] names: '{name}' needs the table [elasticity]")
+    check_method(values, path)
     try:
+        if values["solver"]["method"] != "spectral":
+            return build_on_grid(world, values, path, well, shape, precision(values), ranks)
         return equation(
             world,
             shape,
@@ -401,6 +404,8 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
             ranks,
             noise=make_noise(values),
         )
+    except RunFileError:
+        raise
     except ValueError as error:
         raise RunFileError(f"{path}: [grid]: {error}") from None
 
@@ -440,9 +445,7 @@ def resume(world, directory, walltime=None) -> int:
         if ranks and math.prod(ranks) != world.size:
             ranks = None  # it was for those ranks
         solver = build(world, values, target.run_file, ranks=ranks)
-        checkpoint = read_checkpoint(
-            target.checkpoints, world, targets=solver.targets(), convert=solver.fourier.fill_columns
-        )
+        checkpoint = read_checkpoint(target.checkpoints, world, targets=solver.targets(), convert=solver.converter)
         for message in checkpoint.messages:
             world.log.warning(message)
         solver.restore(checkpoint.meta["solver"])
@@ -480,10 +483,10 @@ def check(world, path, ranks=None) -> int:
         raise RunFileError(f"{path}: [parallel] grid: {grid[0]} × {grid[1]} parts do not match {ranks} ranks")
     dtype = precision(values)
     try:
-        p0, p1 = process_grid(shape, dtype, ranks, grid)
+        plan = footprint(values, dtype, ranks, grid)
     except ValueError as error:
         raise RunFileError(f"{path}: [grid]: {error}") from None
-    points, spectrum = math.prod(shape), spectrum_bytes(shape, dtype)
+    points, (p0, p1) = math.prod(shape), plan.ranks
     small = list(shape)
     while math.prod(small) > SAMPLE:
         k = max((k for k in range(len(small)) if small[k] % 2 == 0), key=lambda k: small[k], default=None)
@@ -495,9 +498,9 @@ def check(world, path, ranks=None) -> int:
     initial_field(values, path, tuple(shape), solver.spacing)
     seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
     steps = sum(stage_steps(stage) for stage in values["stage"])
-    factor = points * math.log(points) / (solver.points * math.log(solver.points)) / ranks
+    factor = plan.work(points) / plan.work(solver.points) / ranks
     more = solver.elasticity.arrays if solver.equilibrium is not None else 0
-    memory = BASE_BYTES + (2 + more) * spectrum / ranks
+    memory = BASE_BYTES + (plan.memory + more * plan.checkpoint) / ranks
     world.log(f"grid         {' × '.join(map(str, shape))} points, {dtype.name}, spacing {values['grid']['spacing']}")
     world.log(f"ranks        {ranks}, {'slabs' if p1 == 1 else 'pencils'}, {p0} × {p1} parts")
     world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
@@ -512,7 +515,7 @@ def check(world, path, ranks=None) -> int:
         size = points * (4 if values["fields"]["precision"] == "single" else 8)
         size *= len(quantities.components(solver, values["fields"]["names"]))
         world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB")
-    world.log(f"checkpoint   {spectrum / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
+    world.log(f"checkpoint   {plan.checkpoint / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0
 
 

@@ -19,13 +19,6 @@ JOB = Table(
 def _check_grid(v, error):
     if len(v["shape"]) not in (2, 3):
         raise error("shape", f"has two or three lengths, not {len(v['shape'])}")
-    for n in v["shape"]:
-        rest = n
-        for factor in (2, 3, 5, 7):
-            while rest % factor == 0:
-                rest //= factor
-        if rest != 1:
-            raise error("shape", f"lengths must be products of 2, 3, 5 and 7: {n} is not")
     if isinstance(v["spacing"], list) and len(v["spacing"]) != len(v["shape"]):
         raise error("spacing", f"is one number or one for each of {len(v['shape'])} axes, not {len(v['spacing'])}")
 
@@ -33,11 +26,13 @@ def _check_grid(v, error):
 GRID = Table(
     "grid",
     {
-        "shape": Key("int*", low=1, doc="points along each axis, two or three; products of 2, 3, 5 and 7"),
+        "shape": Key(
+            "int*", low=1, doc="points along each axis, two or three; for the spectral method products of 2, 3, 5 and 7"
+        ),
         "spacing": Key("float|float*", 1.0, above=0, doc="distance of points, one number or one for each axis"),
         "precision": Key("str", "double", choices=("double", "single"), doc="of the field; sums are double always"),
     },
-    doc="The periodic box.",
+    doc="The box.",
     required=True,
     check=_check_grid,
 )
@@ -179,6 +174,25 @@ NOISE = Table(
         ),
     },
     doc="Gaussian noise in every step, which leaves a conserved mean as it is; without this table there is none.",
+)
+
+SOLVER = Table(
+    "solver",
+    {
+        "method": Key(
+            "str",
+            "spectral",
+            choices=("spectral", "finite-difference"),
+            doc="spectral: semi-implicit in Fourier space; finite-difference: explicit, for short time steps",
+        ),
+        "boundaries": Key(
+            "str|str*",
+            "periodic",
+            choices=("periodic", "no-flux"),
+            doc="one for all axes or one for each; no-flux: walls, not for the spectral method",
+        ),
+    },
+    doc="How the equation is solved.",
 )
 
 KINDS = {
@@ -341,6 +355,7 @@ TABLES = [
     MODEL,
     ELASTICITY,
     NOISE,
+    SOLVER,
     INITIAL,
     PARALLEL,
     STAGE,

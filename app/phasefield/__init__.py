@@ -6,6 +6,7 @@ from ostwald.app.phasefield.diagnostics import Modes, Morphology, StructureFacto
 from ostwald.app.phasefield.elasticity import Elasticity, cubic
 from ostwald.app.phasefield.equilibrium import HeterogeneousElasticity
 from ostwald.app.phasefield.errors import Diverged, NoEquilibrium
+from ostwald.app.phasefield.finite_difference import FiniteDifference
 from ostwald.app.phasefield.initial import (
     Constant,
     GaussianNoise,
@@ -31,6 +32,7 @@ __all__ = [
     "Constant",
     "Diverged",
     "Elasticity",
+    "FiniteDifference",
     "GaussianNoise",
     "Given",
     "HeterogeneousElasticity",

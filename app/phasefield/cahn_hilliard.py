@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ostwald.app.kernels import _cahn_hilliard
 from ostwald.app.phasefield.equilibrium import Equilibrium, HeterogeneousElasticity
 from ostwald.app.phasefield.errors import Diverged
+from ostwald.app.phasefield.planes import GivenPlanes
 from ostwald.parallel import Fourier
 
 
@@ -89,30 +88,10 @@ class CahnHilliard:
         """Collective. phi: this rank's brick, shape fourier.local, or a function (first, last) -> its planes
         first ... last - 1, so that the whole field need not exist. Finite; kept as the transform of φ - <φ>.
         """
-        f, error, base = self.fourier, None, self.well.centre
-        give = phi if callable(phi) else lambda first, last: phi[first:last]
-        if not callable(phi) and np.shape(phi) != f.local:
-            error = f"a field of shape {f.local} is wanted on rank {self.world.rank}, not {np.shape(phi)}"
-        self.world.agree(error)
-        total = [0.0]
-
-        def fluctuation(first, last):
-            """φ - base, its sum taken on the way; where φ is wrong, zeros: all ranks must come to the end."""
-            nonlocal error
-            planes = np.asarray(give(first, last))
-            if planes.shape != (last - first, *f.local[1:]):
-                error = error or f"planes {first} to {last} of a field came in the shape {planes.shape}"
-            elif not np.isfinite(planes).all():
-                error = error or "the field must be finite"
-            if error:
-                return np.zeros((last - first, *f.local[1:]), f.dtype)
-            planes = np.subtract(planes, base, dtype=np.float64)
-            total.append(float(planes.sum()))
-            return planes.astype(f.dtype, copy=False)
-
-        f.forward(fluctuation, self.spectrum, 1.0 / self.points)
-        self.world.agree(error)
-        self.mean = base + self.world.allreduce(math.fsum(total)) / self.points
+        f = self.fourier
+        planes = GivenPlanes(f, phi, self.well.centre, f.dtype)
+        f.forward(planes, self.spectrum, 1.0 / self.points)
+        self.mean = planes.mean()
         origin = self._origin()
         self.spectrum[origin, 0, 0] = self.spectrum[origin, 0, f.lanes] = 0  # the mean has its own place
         f.restore(self.spectrum)
@@ -155,6 +134,11 @@ class CahnHilliard:
         if self.equilibrium is not None:
             arrays |= self.equilibrium.state()[0]
         return {name: (self.fourier.first_column, array) for name, array in arrays.items()}
+
+    @property
+    def converter(self):
+        """What reads arrays that another width of vectors wrote (read_checkpoint), or None."""
+        return self.fourier.fill_columns
 
     def restore(self, numbers: dict) -> None:
         """Collective: goes on from the spectrum that was read and these numbers of state(); on as many ranks bit for bit."""

@@ -1,0 +1,79 @@
+"""The methods of a phase-field run file: what each can do, takes and costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ostwald.app.jobs.schedule import Schedule
+from ostwald.app.phasefield import FiniteDifference
+from ostwald.app.runfile import RunFileError
+from ostwald.parallel import deal, extents, process_grid, spectrum_bytes
+
+BOUNDARIES = {"periodic": "periodic", "no-flux": "mirror"}
+
+
+def boundaries(values) -> tuple[str, ...]:
+    """Of each axis, as parallel.Ghosts calls them."""
+    given, axes = values["solver"]["boundaries"], len(values["grid"]["shape"])
+    return tuple(BOUNDARIES[name] for name in ([given] * axes if isinstance(given, str) else given))
+
+
+def check_method(values, path) -> None:
+    """RunFileError where the method of a run cannot do what its other tables ask for."""
+    method, given, axes = values["solver"]["method"], values["solver"]["boundaries"], len(values["grid"]["shape"])
+    if not isinstance(given, str) and len(given) != axes:
+        raise RunFileError(f"{path}: [solver] boundaries: is one or one for each of {axes} axes, not {len(given)}")
+    walls = "mirror" in boundaries(values)
+    if method == "spectral":
+        if walls:
+            raise RunFileError(
+                f"{path}: [solver] boundaries: the spectral method is periodic; no-flux needs another method"
+            )
+        return
+    if values["model"]["equation"] != "cahn-hilliard":
+        raise RunFileError(f"{path}: [solver] method: '{method}' solves the Cahn–Hilliard equation only")
+    if values["elasticity"]["misfit"] is not None or values["elasticity"]["eigenstrain"] is not None:
+        raise RunFileError(f"{path}: [solver] method: '{method}' knows no elasticity")
+    if any(values["noise"].values()):
+        raise RunFileError(f"{path}: [noise]: '{method}' makes no noise")
+    if walls and Schedule(values["analysis"]):
+        raise RunFileError(f"{path}: [analysis]: needs a periodic box, not walls ([solver] boundaries)")
+
+
+def build_on_grid(world, values, path, well, shape, dtype, ranks) -> FiniteDifference:
+    """The solver of a run file whose method is not the spectral one, without its field."""
+    model = values["model"]
+    solver = FiniteDifference(
+        world, shape, well, model["epsilon"], model["mobility"], values["grid"]["spacing"], dtype, boundaries(values), ranks
+    )  # fmt: skip
+    for number, stage in enumerate(values["stage"], 1):
+        if stage["timestep"] > solver.longest_step:
+            raise RunFileError(
+                f"{path}: [stage {number}] timestep: explicit steps are stable up to {solver.longest_step:.4g} here, "
+                f"got {stage['timestep']:g}"
+            )
+    return solver
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """ranks: the process grid. memory, checkpoint: bytes of all ranks together. logarithmic: a step takes N log N, else N."""
+
+    ranks: tuple[int, int]
+    memory: float
+    checkpoint: float
+    logarithmic: bool
+
+    def work(self, points: int) -> float:
+        return points * (math.log(points) if self.logarithmic else 1.0)
+
+
+def footprint(values, dtype, size: int, ranks=None) -> Footprint:
+    """Of a run on `size` ranks. ValueError where they do not fit the grid."""
+    shape = values["grid"]["shape"]
+    if values["solver"]["method"] == "spectral":
+        spectrum = spectrum_bytes(shape, dtype)
+        return Footprint(process_grid(shape, dtype, size, ranks), 2 * spectrum, spectrum, True)
+    field = math.prod(shape) * dtype.itemsize
+    return Footprint(deal(shape, size, extents(shape)[1], ranks), field, field, False)
