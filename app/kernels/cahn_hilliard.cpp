@@ -10,9 +10,8 @@
 // The spectrum is that of φ - <φ>: its row k = 0 is exactly zero and stays so; <φ> enters g' as a number in double precision.
 #include <limits>
 
-#include "elastic.hpp"
+#include "columns.hpp"
 #include "noise.hpp"
-#include "sweeps.hpp"
 #include "wells.hpp"
 
 using namespace ostwald;
@@ -25,13 +24,6 @@ namespace {
 struct Sums {  // of the points of a group of lines
   double energy = 0, lowest = std::numeric_limits<double>::infinity(), highest = -lowest;
 };
-
-OSTWALD_INLINE double wide_sum(vec<double> a) { return sum(a); }
-OSTWALD_INLINE double wide_sum(vec<float> a) {
-  double s = 0;
-  for (int k = 0; k < lanes<float>; k++) s += a[k];
-  return s;
-}
 
 // Between the transforms along z. The rows come from a transform of exchanged parts: `im` holds the first W lines, `re` the others.
 template <class T, class Well, bool measure> struct Pointwise {
@@ -231,39 +223,6 @@ template <class T, bool elastic, bool measure, bool more> struct Update {
   }
 };
 
-// A column in its planes.
-template <class T> struct Column {
-  T* const* planes;
-  int64_t at;
-  OSTWALD_INLINE void operator()(int j, int, vec<T>& re, vec<T>& im) const {
-    const T* a = planes[j] + at;
-    re = load(a), im = load(a + lanes<T>);
-  }
-  template <int R> OSTWALD_INLINE void take(int j, int stride, const vec<T>* re, const vec<T>* im) const {
-#pragma GCC unroll 8
-    for (int p = 0; p < R; p++) {
-      T* a = planes[j + stride * p] + at;
-      store(a, im[p]), store(a + lanes<T>, re[p]);
-    }
-  }
-};
-
-// Fetches the next column of the planes and of the spectrum beside the butterflies of this one, a few rows at each: rows of a
-// column lie a plane apart, where no processor fetches by itself, and all at once would wait for the memory.
-template <class T> struct Fetch {
-  T* const* planes;
-  int64_t at;
-  const T* spectrum;
-  int some, n, i = 0;
-  OSTWALD_INLINE void operator()() {
-    for (int k = 0; k < some && i < n; k++, i++) {
-      const T *a = planes[i] + at, *b = spectrum + int64_t(i) * row<T>;
-      __builtin_prefetch(a, 1, 2), __builtin_prefetch(a + lanes<T>, 1, 2);
-      __builtin_prefetch(b, 1, 2), __builtin_prefetch(b + lanes<T>, 1, 2);
-    }
-  }
-};
-
 template <class T, bool elastic, bool measure, bool more>
 void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const T* kx, const T* ky, const T* kz, const T* weight, double rate,
                    double relaxation, double points, double stiffness, const Elasticity<T>* moduli, const Noise<T>* noise, double* out,
@@ -271,8 +230,7 @@ void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const
   const int n = columns.size();
   const auto &forth = fft::plan<T>(n), &back = fft::plan<T>(n, true);
   using Operation = Update<T, elastic, measure, more>;
-  const int64_t butterflies = forth.butterflies() + back.butterflies() - n / forth.radices.back();  // one pass is both's
-  const int some = int((n + butterflies - 1) / butterflies);
+  const int some = rows_a_butterfly(forth, back);
   py::gil_scoped_release release;
 #pragma omp parallel num_threads(threads)
   {
@@ -281,7 +239,7 @@ void sweep_columns(const Columns<T>& columns, T* spectrum, const T* extra, const
     for (int64_t c = 0; c < columns.count; c++) {
       const int64_t next = std::min(c + 1, columns.count - 1);
       const Column<T> column{columns.planes.data(), c * row<T>};
-      Fetch<T> fetch{columns.planes.data(), next * row<T>, spectrum + next * n * row<T>, some, n};
+      Fetch<T, 1> fetch{columns.planes.data(), next * row<T>, {spectrum + next * n * row<T>}, some, n};
       const vec<T> k = load(kz + c * lanes<T>);
       Operation op{spectrum + c * n * row<T>, more ? extra + c * n * row<T> : nullptr, noise ? random.data : nullptr, kx, ky[c] * ky[c], k * k, T(rate),
                    T(relaxation), T(points), T(1 / points), T(stiffness), moduli, {}, load(weight + c * lanes<T>)};
@@ -325,34 +283,6 @@ void sum_columns(const T* spectrum, int64_t count, int n, const T* kx, const T* 
     out[2 * c] = gradient, out[2 * c + 1] = strain;
   }
 }
-
-// ---- arguments of the sweeps over columns ----------------------------------------------------------------------------------
-
-template <class T> struct Waves {
-  const T *x, *y, *z, *weights;
-  Elasticity<T> moduli;
-  double* out = nullptr;
-
-  Waves(int64_t columns, int n, const py::array& kx, const py::array& ky, const py::array& kz, const py::array& w,
-        const py::object& elasticity, const py::object& sums)
-      : x(elements<T>(kx, "kx", 1, false)), y(elements<T>(ky, "ky", 1, false)), z(elements<T>(kz, "kz", 2, false)),
-        weights(elements<T>(w, "weights", 2, false)) {
-    const auto rows = [&](const py::array& a) {
-      return a.shape(0) == columns && a.shape(1) == lanes<T> && (a.flags() & py::array::c_style);
-    };
-    require(kx.shape(0) == n && ky.shape(0) == columns && rows(kz) && rows(w),
-            "kx must be (n0,), ky (columns,), kz and weights C-contiguous (columns, W)");
-    if (!elasticity.is_none()) moduli = elasticity_of<T>(elasticity);
-    if (!sums.is_none()) {
-      py::array s = py::reinterpret_borrow<py::array>(sums);
-      out = elements<double>(s, "sums", 2, true);
-      require(s.shape(0) == columns && s.shape(1) == 2 && (s.flags() & py::array::c_style), "sums must be C-contiguous (columns, 2)");
-    }
-  }
-};
-
-// f(std::true_type{}) or f(std::false_type{})
-template <class F> void either(bool which, F&& f) { which ? f(std::true_type{}) : f(std::false_type{}); }
 
 void columns(std::vector<py::array> slabs, py::array array, py::array kx, py::array ky, py::array kz, py::array weights, double rate,
              double relaxation, double points, double stiffness, py::object elasticity, py::object extra, py::object noise, py::object sums,

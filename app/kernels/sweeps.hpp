@@ -102,6 +102,14 @@ template <class F> auto by_dtype(const py::array& a, F&& f) {
   return f(float{});
 }
 
+// Of a vector's elements, in double precision.
+OSTWALD_INLINE double wide_sum(vec<double> a) { return sum(a); }
+OSTWALD_INLINE double wide_sum(vec<float> a) {
+  double s = 0;
+  for (int k = 0; k < lanes<float>; k++) s += a[k];
+  return s;
+}
+
 // ---- parts of a sweep ----------------------------------------------------------------------------------------------------
 
 // Rows one after another; `swapped`: real and imaginary parts exchanged, for the transform with the other sign. `gap`: rows left out

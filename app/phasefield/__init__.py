@@ -1,5 +1,6 @@
 """Phase fields: free energies, elasticity, initial fields, steppers."""
 
+from ostwald.app.phasefield.adaptive import Adaptive
 from ostwald.app.phasefield.allen_cahn import AllenCahn
 from ostwald.app.phasefield.cahn_hilliard import CahnHilliard
 from ostwald.app.phasefield.diagnostics import Modes, Morphology, StructureFactor, amplitudes
@@ -21,11 +22,13 @@ from ostwald.app.phasefield.initial import (
 )
 from ostwald.app.phasefield.mesh import Mesh
 from ostwald.app.phasefield.noise import Noise
+from ostwald.app.phasefield.second_order import SecondOrder
 from ostwald.app.phasefield.stress import elastic_field, elastic_pieces
 from ostwald.app.phasefield.texture import Boundary, Isotropy
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
+    "Adaptive",
     "AllenCahn",
     "Boundary",
     "CahnHilliard",
@@ -47,6 +50,7 @@ __all__ = [
     "PFHub",
     "Perlin",
     "RegularSolution",
+    "SecondOrder",
     "Spheres",
     "StructureFactor",
     "UniformNoise",

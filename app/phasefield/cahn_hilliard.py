@@ -151,18 +151,20 @@ class CahnHilliard:
 
     def step(self, dt: float, count: int = 1) -> None:
         """`count` steps of dt. Raises ValueError where dt is not positive."""
-        if not dt > 0 or not np.isfinite(dt):
-            raise ValueError(f"a time step must be positive, not {dt}")
+        self._test(dt)
         for _ in range(count):
             self._step(dt, None, None)
 
     def measured_step(self, dt: float) -> dict[str, float]:
         """Collective. One step; returns what measure() would have told before it, at next to no cost."""
-        if not dt > 0 or not np.isfinite(dt):
-            raise ValueError(f"a time step must be positive, not {dt}")
+        self._test(dt)
         (real, waves), mean = self._sums(), self.mean
         self._step(dt, real, waves)
         return self._report(real, waves, mean)
+
+    def _test(self, dt):
+        if not dt > 0 or not np.isfinite(dt):
+            raise ValueError(f"a time step must be positive, not {dt}")
 
     def _step(self, dt, real, waves):
         f, threads = self.fourier, self.world.threads
