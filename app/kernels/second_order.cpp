@@ -20,6 +20,7 @@ namespace {
 
 struct Lengths {
   double last, next;  // of the step that led to the present prediction, and of the one to make; last = 0: none yet
+  double slope;       // what to take of the last change of N, next/last where that is not too much
 };
 
 struct Model {
@@ -78,7 +79,7 @@ enum { GRADIENT, STRAIN, ERROR, MOVED, MOVES, TURN, SUMS };
 template <class T, bool elastic, bool more> struct Step {
   Fields<T> f;  // moves on
   const Rates<T, elastic>& rates;
-  T last, next, slope;  // slope: next/last, or 0
+  T last, next, slope;  // of Lengths
   T points, share;
   vec<T> weight;
   double* out;
@@ -134,7 +135,7 @@ void sweep(const Columns<T>& columns, const Fields<T>& fields, const Waves<T>& k
       const Fields<T> ahead = fields.at(next * n);
       Fetch<T, 3> fetch{columns.planes.data(), next * row<T>, {ahead.predicted, ahead.corrected, ahead.potential}, some, n};
       const Rates<T, elastic> rates(k, c, model);
-      Operation op{fields.at(c * n), rates, T(h.last), T(h.next), T(h.last > 0 ? h.next / h.last : 0), T(model.points),
+      Operation op{fields.at(c * n), rates, T(h.last), T(h.next), T(h.slope), T(model.points),
                    T(1 / model.points), load(k.weights + c * lanes<T>)};
       fft::begin(forth, column, a.data, fetch);
       fft::finish(forth, a.data, scratch.data, fft::Turn<T, Operation>{back, b.data, op}, fetch);
@@ -144,12 +145,12 @@ void sweep(const Columns<T>& columns, const Fields<T>& fields, const Waves<T>& k
   }
 }
 
-// The last step once more with another length: h.last is what it had, h.next what it shall have. What the slope of N had added
-// is found from what the rest does not explain.
+// The last step once more with another length: h.last is what it had, h.next what it shall have, h.slope what it shall take of the
+// change of N over what it took. What that had added is found from what the rest does not explain.
 template <class T, bool elastic>
 void repeat(int64_t count, int n, const Fields<T>& fields, const Waves<T>& k, const Lengths& h, const Model& model, int threads) {
   const std::vector<int> order = fft::plan<T>(n).order();
-  const T last = T(h.last), next = T(h.next), ratio = T(h.next / h.last);
+  const T last = T(h.last), next = T(h.next), ratio = T(h.slope);
   py::gil_scoped_release release;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t c = 0; c < count; c++) {
@@ -178,7 +179,7 @@ template <class T> Fields<T> fields_of(const Arrays& arrays, const py::object& e
           extra.is_none() ? nullptr : array(py::reinterpret_borrow<py::array>(extra))};
 }
 
-void columns(std::vector<py::array> slabs, Arrays arrays, std::array<py::array, 4> waves, std::array<double, 2> lengths,
+void columns(std::vector<py::array> slabs, Arrays arrays, std::array<py::array, 4> waves, std::array<double, 3> lengths,
              std::array<double, 4> model, py::array sums, py::object elasticity, py::object extra, int threads) {
   by_dtype(arrays[0], [&](auto t) {
     using T = decltype(t);
@@ -190,14 +191,14 @@ void columns(std::vector<py::array> slabs, Arrays arrays, std::array<py::array, 
             "sums must be C-contiguous (columns, 6)");
     either(!elasticity.is_none(), [&](auto elastic) {
       either(fields.extra, [&](auto more) {
-        sweep<T, elastic.value, more.value>(planes, fields, k, {lengths[0], lengths[1]}, {model[0], model[1], model[2], model[3]}, out,
+        sweep<T, elastic.value, more.value>(planes, fields, k, {lengths[0], lengths[1], lengths[2]}, {model[0], model[1], model[2], model[3]}, out,
                                             threads);
       });
     });
   });
 }
 
-void repeat_step(Arrays arrays, std::array<py::array, 4> waves, std::array<double, 2> lengths, std::array<double, 4> model,
+void repeat_step(Arrays arrays, std::array<py::array, 4> waves, std::array<double, 3> lengths, std::array<double, 4> model,
                  py::object elasticity, int threads) {
   require(lengths[0] > 0 && lengths[1] > 0, "the lengths of steps must be positive");
   by_dtype(arrays[0], [&](auto t) {
@@ -207,7 +208,7 @@ void repeat_step(Arrays arrays, std::array<py::array, 4> waves, std::array<doubl
     const Fields<T> fields = fields_of<T>(arrays, py::none(), count, n);
     const Waves<T> k(count, n, waves[0], waves[1], waves[2], waves[3], elasticity, py::none());
     either(!elasticity.is_none(), [&](auto elastic) {
-      repeat<T, elastic.value>(count, n, fields, k, {lengths[0], lengths[1]}, {model[0], model[1], model[2], model[3]}, threads);
+      repeat<T, elastic.value>(count, n, fields, k, {lengths[0], lengths[1], lengths[2]}, {model[0], model[1], model[2], model[3]}, threads);
     });
   });
 }
@@ -221,8 +222,9 @@ PYBIND11_MODULE(_second_order, module) {
              "extra"_a = py::none(), "threads"_a = 1,
              "Rows of g' -> the last step corrected, the next predicted, its rows transformed back along x. arrays: φ^ as predicted,\n"
              "φ^ before the step that led there, N there. waves: kx, ky, kz, weights. lengths: of the last step (0: there was none) and\n"
-             "of the next. model: points, M, ε, S. sums (columns, 6): Σ q² |φ^|² and Σ Y |φ^|² of the φ^ that came; Σ |δ|² of its\n"
+             "of the next; how much of the last change of N the prediction takes. model: points, M, ε, S. sums (columns, 6): Σ q² |φ^|² and Σ Y |φ^|² of the φ^ that came; Σ |δ|² of its\n"
              "correction; Σ |Δφ^|² of the last step, of the next, and the sum of their products. elasticity, extra: as _cahn_hilliard.columns.");
   module.def("repeat", &repeat_step, "arrays"_a, "waves"_a, "lengths"_a, "model"_a, "elasticity"_a = py::none(), "threads"_a = 1,
-             "The last step, made with the first of these lengths, as it would have been with the second.");
+             "The last step, made with the first of these lengths, as it would have been with the second and with this times as much of\n"
+             "the last change of N.");
 }

@@ -73,9 +73,10 @@ class Adaptive:
         best = min(max(SAFETY / math.sqrt(max(ratio, 1e-30)), SHRINK) * last, GROWTH * max(self.dt, last))
         rose = numbers["energy"] - self._energy > (1e-10 if precision < 1e-10 else 1e-5) * abs(self._energy)
         turned = numbers["turn"] < 0 and numbers["moved"] > 100 * precision * spread
-        self.rises += rose and self.solver.extra is None
+        rose = rose and (self.solver.extra is None or self.solver.equilibrium is not None)  # all is in the energy
+        self.rises += rose
         self.turns += turned
-        if turned or (rose and self.solver.extra is None):
+        if turned or rose:
             best = min(best, 0.5 * last)
         self.exceeded += ratio > 1 and last <= self.shortest
         return self._bounded(best)

@@ -9,6 +9,9 @@ import numpy as np
 from ostwald.app.kernels import _second_order
 from ostwald.app.phasefield.cahn_hilliard import CahnHilliard
 
+STEEPEST = 2.0
+"""The most that a prediction takes of the last change of N: after much longer steps, the correction has to do."""
+
 
 class SecondOrder(CahnHilliard):
     """CahnHilliard with an exponential predictor and corrector of two steps (kernels/second_order.cpp has the formulas).
@@ -29,13 +32,13 @@ class SecondOrder(CahnHilliard):
 
     def __init__(self, world, shape, well, epsilon, mobility=1.0, spacing=1.0, dtype=np.float64, elasticity=None, ranks=None,
                  shared=True, stabiliser=None):  # fmt: skip
-        super().__init__(world, shape, well, epsilon, mobility, spacing, dtype, elasticity, ranks, shared)
+        super().__init__(world, shape, well, epsilon, mobility, spacing, dtype, elasticity, ranks=ranks, shared=shared)
         self.stabiliser = largest_curvature(well) if stabiliser is None else float(stabiliser)
         if not self.stabiliser > 0:
             raise ValueError(f"the stabiliser S must be positive, not {stabiliser}")
         self._corrected, self._potential = self.fourier.spectrum(), self.fourier.spectrum()
         self._changes = np.zeros((self.fourier.columns_here, 6))
-        self.last = 0.0
+        self.last = self._before = 0.0
 
     # --- the state
 
@@ -80,26 +83,28 @@ class SecondOrder(CahnHilliard):
         if not self.last:
             raise ValueError("there is no step to repeat")
         self._test(dt)
-        _second_order.repeat(self._arrays, self._waves, (self.last, dt), self._model, self._moduli, self.world.threads)
+        ratio = self._slope(dt) / self._slope(self.last) if self._before else 1.0
+        _second_order.repeat(
+            self._arrays, self._waves, (self.last, dt, ratio), self._model, self._moduli, self.world.threads
+        )
         self.fourier.restore(self.spectrum)
         self.time += dt - self.last
         self.last = float(dt)
+        self._changed()
 
     def _columns(self, slabs, dt, sums, threads):
+        self._before = self.last
         _second_order.columns(
-            slabs,
-            self._arrays,
-            self._waves,
-            (self.last, dt),
-            self._model,
-            self._changes,
-            self._moduli,
-            self.extra,
-            threads,
-        )
+            slabs, self._arrays, self._waves, (self.last, dt, self._slope(dt)), self._model, self._changes, self._moduli,
+            self.extra, threads,
+        )  # fmt: skip
         if sums is not None:
             sums[:] = self._changes[:, :2]
         self.last = float(dt)
+
+    def _slope(self, dt) -> float:
+        """Of the last change of N, what a step of dt takes."""
+        return min(dt / self._before, STEEPEST) if self._before else 0.0
 
     @property
     def _arrays(self):
