@@ -7,7 +7,6 @@ on any number of ranks.
 from __future__ import annotations
 
 import socket
-import time
 
 import numpy as np
 
@@ -38,20 +37,19 @@ def exchange(backend: str, world: World, compression: str = "none") -> Exchange:
 
 
 class Exchange:
-    """Over MPI. parameters: tensors that an optimiser changes. seconds: of this rank so far in communication (of the
-    backward pass too where Horovod overlaps them)."""
+    """Over MPI. In each update, after the backward pass: `reduce`, then `step`."""
 
     name = "mpi"
 
     def __init__(self, world: World, compression="none"):
-        self.world, self.seconds, self.optimiser = world, 0.0, None
+        self.world, self.optimiser = world, None
 
     @staticmethod
     def look():
         """Raises where this rank lacks what the backend needs."""
 
     def attach(self, optimiser, parameters: dict):
-        """Collective, once: the torch optimiser of named parameters. They and its state become rank 0's everywhere."""
+        """Collective, once: the torch optimiser of named parameters, which become rank 0's everywhere."""
         self.optimiser, self.parameters = optimiser, parameters
         self.share(parameters.values())
 
@@ -67,11 +65,6 @@ class Exchange:
 
     def reduce(self):
         """Collective: the gradients of all ranks added up, on each."""
-        begun = time.perf_counter()
-        self._reduce()
-        self.seconds += time.perf_counter() - begun
-
-    def _reduce(self):
         import torch
 
         for tensor in self.parameters.values():
@@ -116,11 +109,7 @@ class _Horovod(Exchange):
             optimiser, named_parameters=list(parameters.items()), compression=self._compression, op=hvd.Sum
         )
 
-    def share(self, tensors):
-        for k, tensor in enumerate(tensors):
-            self._hvd.broadcast_(tensor.data, root_rank=0, name=f"share{k}")
-
-    def _reduce(self):
+    def reduce(self):
         self.optimiser.synchronize()
 
     def step(self):
@@ -159,7 +148,7 @@ class _Torch(Exchange):
         for tensor in tensors:
             self._distributed.broadcast(tensor.data, 0)
 
-    def _reduce(self):
+    def reduce(self):
         for tensor in self.parameters.values():
             self._distributed.all_reduce(tensor.grad)
 

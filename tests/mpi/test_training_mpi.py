@@ -46,9 +46,9 @@ def alone():
     return whole.split(whole.rank)
 
 
-def trained(world, model, data, backend, updates=9, **options):
+def trained(world, model, data, backend, updates=9, compression="none", **options):
     network, loss = Network(model), Loss(10.0, 1.0, 1.0).of(data.dataset)
-    link = exchange(backend, world)
+    link = exchange(backend, world, compression)
     chosen = np.arange(len(data))
     trainer = Minibatch(
         world, network, data, chosen, loss, link, Rate("exponential", 1e-2, 1e-3, 9), 4, seed=3, **options
@@ -71,6 +71,12 @@ def test_losses_and_parameters_are_those_of_one_rank(problem, alone, world, back
     assert want[0][-1] < want[0][0]
     np.testing.assert_allclose(got[0], want[0], rtol=1e-11)
     np.testing.assert_allclose(got[1], want[1], rtol=1e-9, atol=1e-12)
+
+
+def test_compressed_gradients_are_near(problem, alone, world):
+    want, got = trained(alone, *problem, "mpi"), trained(world, *problem, "horovod", compression="half")
+    np.testing.assert_allclose(got[0], want[0], rtol=0.02)
+    assert world.size == 1 or not np.array_equal(got[1], want[1])
 
 
 def test_levenberg_marquardt_is_that_of_one_rank(problem, alone, world):

@@ -43,7 +43,7 @@ nodes = [6]
 """
 OPTIMISERS = {
     "levenberg-marquardt": "epochs = 10",
-    "adamw": 'epochs = 6\nkind = "adamw"\nbatch = 5\naverage = 0.9\nrate = 0.01\nclip = 10.0',
+    "adamw": 'epochs = 6\nkind = "adamw"\nbatch = 3\naverage = 0.9\nrate = 0.01\nclip = 10.0',
 }
 
 
