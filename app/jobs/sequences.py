@@ -10,7 +10,16 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
-from ostwald.app.jobs.phasefield import build, initial_field, make_noise, precision, seconds_of_a_step, set_initial
+from ostwald.app.jobs.phasefield import (
+    BASE_BYTES,
+    build,
+    initial_field,
+    make_noise,
+    precision,
+    seconds_of_a_step,
+    set_initial,
+)
+from ostwald.app.jobs.phasefield_grid import footprint
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory
 from ostwald.app.jobs.sequences_schema import Plan
@@ -26,7 +35,7 @@ from ostwald.io.sequences import (
     create_sequences,
     sequences_bytes,
 )
-from ostwald.parallel import WorkQueue, spectrum_bytes
+from ostwald.parallel import WorkQueue
 
 SECTIONS = ("initial", "step", "output")
 SETTLE = 0.5
@@ -253,7 +262,7 @@ def read_plan(world, path, thorough=False) -> Plan:
             if thorough:
                 _try(alone, plan)
         except RunFileError as error:
-            problem = error
+            problem = RunFileError(str(error).replace("[stage 1]", "[set]"))  # the stage is of the program's making
     world.agree(problem)
     return Plan(world.bcast(raw), path)
 
@@ -371,7 +380,8 @@ def check(world, path, ranks=None) -> int:
     steps = int(plan.steps_before.sum()) + plan.count * (table["frames"] - 1) * plan.steps_between
     for line in described(plan):
         world.log(line)
-    memory = 80e6 + 2 * spectrum_bytes(solver.parts.shape, precision(values)) / min(table["ranks"], ranks)
+    together = min(table["ranks"], ranks)
+    memory = BASE_BYTES + footprint(values, precision(values), together).memory / together
     world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
     folder = os.path.dirname(os.path.abspath(path))
     world.log(f"disk         {shutil.disk_usage(folder).free / 1e9:.3g} GB are free in {folder}")

@@ -7,7 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ostwald.app.jobs.sequences_schema import Plan
+from ostwald.app.runfile import load_toml
+from ostwald.io.sequences import Sequences
 
 from .conftest import clean_environment
 
@@ -99,6 +104,39 @@ def test_each_task_of_the_array_is_a_replica_of_its_own_seed(cluster):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed = 3\n" in (folder / "runs/replica-3/run.toml").read_text()
+
+
+def test_each_task_of_the_array_makes_its_part_of_a_set(cluster):
+    """Parts of 185 sequences, each with the parameters that it has in the whole set."""
+    top, environment = cluster
+    folder = top / "examples/dataset-3d"
+    folder.mkdir(parents=True)
+    text = (ROOT / "examples/dataset-3d/train.toml").read_text()
+    for old, new in {
+        "[64, 64, 64]": "[16, 16, 16]",
+        "frames = 50": "frames = 2",
+        "interval = 0.5": "interval = 1.25e-3",
+        "[4, 8, 16]": "[4, 8]",
+        "24.5, 49.0": "0.005, 0.01",
+    }.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "train.toml").write_text(text)
+    done = subprocess.run(
+        ["bash", str(ROOT / "jobscripts/dataset-3d.sbatch")],
+        env=environment | {"SLURM_ARRAY_TASK_ID": "9"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = Plan(load_toml(folder / "train.toml"), folder / "train.toml")
+    with Sequences(folder / "runs/train-9/sequences.h5") as data:
+        assert data.first == 1665 and data.shape == (185, 2, 8, 8, 8) and len(data.numbers()) == 185
+        for key, values in whole.parameters.items():
+            assert np.array_equal(data.parameters[key], values[1665:])
+        assert np.array_equal(data.seed, whole.seed[1665:]) and np.array_equal(data.validation, whole.validation[1665:])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import pytest
 
 from ostwald.app.cli import main
 from ostwald.app.jobs.sequences_schema import OWN, Plan, page
-from ostwald.app.phasefield import CahnHilliard, Elasticity, Noise, Perlin, cubic, double_well
+from ostwald.app.phasefield import CahnHilliard, Elasticity, FiniteDifference, Noise, Perlin, cubic, double_well
 from ostwald.app.phasefield.stability import softest, unstable
 from ostwald.app.runfile import RunFileError, load_toml
 from ostwald.io.sequences import FINISHED, Sequences, SequencesError, SequenceWriter, create_sequences
@@ -245,6 +245,34 @@ def test_noise_has_the_seed_of_its_sequence(tmp_path):
             solver.set_field(Perlin((24, 32), seed=seed, cells=4).source(solver.fourier))
             solver.step(0.05, 30)
             assert np.array_equal(data.read(k)[-1], solver.field().astype(np.float32))
+
+
+def test_a_set_by_explicit_finite_differences(tmp_path, capsys):
+    """The steps of Lanzoni et al. in three dimensions, every second point kept."""
+    text = SET[: SET.index("[[vary]]")].replace("[elasticity]\nc11 = 3e4\nc12 = 1.5e4\nc44 = 3e4\n", "")
+    text = (
+        text.replace("[24, 32]", "[12, 10, 14]")
+        .replace("epsilon = 5.0", "epsilon = 3.0")
+        .replace("count = 10", "count = 2")
+    )
+    text = text.replace("0.05", "1.25e-3").replace("validation = 0.3", "stride = 2\nstart = 0.25")
+    path, run, world, shape = tmp_path / "set.toml", tmp_path / "run", World(), (12, 10, 14)
+    path.write_text(text + '[solver]\nmethod = "finite-difference"\n')
+    assert main(["run", str(path), "-d", str(run)]) == 0
+    with Sequences(run / "sequences.h5") as data:
+        assert (
+            data.shape == (2, 4, 6, 5, 7) and data.spacing.tolist() == [2, 2, 2] and data.start.tolist() == [0.25] * 2
+        )
+        for k in range(2):
+            solver = FiniteDifference(world, shape, double_well(3.0), 3.0)
+            solver.set_field(Perlin(shape, seed=int(data.seed[k]), cells=4).source(solver.parts))
+            for frame in range(4):
+                solver.step(1.25e-3, 400 if frame else 200)
+                assert np.array_equal(data.read(k)[frame], solver.field()[::2, ::2, ::2].astype(np.float32))
+                assert data.table("energy")[k, frame] == solver.measure()["energy"]
+    path.write_text(path.read_text().replace("1.25e-3", "0.005"))
+    capsys.readouterr()
+    assert main(["check", str(path)]) == 1 and "[set] timestep: explicit steps are stable" in capsys.readouterr().err
 
 
 def test_check_tells_without_writing(tmp_path, capsys):
