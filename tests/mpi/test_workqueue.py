@@ -9,12 +9,18 @@ from ostwald.parallel import WorkQueue
 pytestmark = pytest.mark.mpi
 
 
+def work(queue, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        queue.progress()
+        time.sleep(0.001)
+
+
 def test_every_number_is_taken_once_by_whoever_is_free(world):
     queue, mine = WorkQueue(world, 40), []
     while (number := queue.take()) is not None:
         mine.append(number)
-        time.sleep(0.05 if world.root else 0.001)
-        queue.progress()
+        work(queue, 0.05 if world.root else 0.001)
     assert queue.take() is None
     while not queue.everybody_done():
         time.sleep(0.001)
@@ -30,9 +36,7 @@ def test_nobody_is_done_before_all_are(world):
     queue = WorkQueue(world, 0)
     assert queue.take() is None
     if world.root and world.size > 1:
-        late = time.monotonic() + 0.2
-        while time.monotonic() < late:
-            queue.progress()
+        work(queue, 0.2)
     begun = time.monotonic()
     while not queue.everybody_done():
         time.sleep(0.001)
