@@ -11,6 +11,7 @@ from ostwald.app.jobs import timing
 from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method, footprint
 from ostwald.app.jobs.phasefield_outputs import Outputs, make_analyses
 from ostwald.app.jobs.phasefield_schema import KINDS, TABLES, heterogeneous
+from ostwald.app.jobs.phasefield_stages import Stages, adaptive, check_order, described, order, stage_steps, stage_time
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.schedule import Schedule
@@ -25,12 +26,14 @@ from ostwald.app.phasefield import (
     Mesh,
     Noise,
     RegularSolution,
+    SecondOrder,
     Well,
     cubic,
     double_well,
     quantities,
     quartic_well,
 )
+from ostwald.app.phasefield.adaptive import fastest_growth_time
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.fields import FieldsError, open_field
@@ -41,6 +44,8 @@ from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
 
 COLUMNS = ("step", "time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high", "point_steps_per_second")
+ADAPTIVE_COLUMNS = ("timestep", "error")
+"""Of steps of second order: length of the step that led to a row, and its error."""
 SECTIONS = ("step", "analysis", "output")
 SMALL = 50_000
 """Points of a rank below which signals and wall time are looked at every STOP_EVERY steps, not at each."""
@@ -65,7 +70,7 @@ class PhaseField:
         position = position or {}
         self.wall_before = position.get("wall", 0.0)
         self.energy, self.rises = position.get("energy"), position.get("rises", 0)
-        self.ends = np.cumsum([stage_steps(stage) for stage in values["stage"]]).tolist()
+        self.stages = Stages(values["stage"], solver, position.get("stages"))
         self.first_step = self.series_mark = solver.steps
         self.started = self.series_time = time.monotonic()
         each = STOP_EVERY if solver.points < SMALL * world.size else 1
@@ -75,23 +80,25 @@ class PhaseField:
         if self.resumed and directory.series_file.exists():
             self.series = TimeSeries.resume(directory.series_file, world, solver.steps - 1)
         else:
-            columns = dict.fromkeys((*COLUMNS, *self.outputs.columns), "")
+            more = ADAPTIVE_COLUMNS if order(values) == 2 else ()
+            columns = dict.fromkeys((*COLUMNS, *more, *self.outputs.columns), "")
             self.series = TimeSeries.create(directory.series_file, world, columns=columns)
-        self.progress = Progress(world, self.ends[-1], done=solver.steps)
+        self.progress = Progress(world, self.stages.total, done=self.stages.done)
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Runs what is left. 0 when done, EXIT_RESUME when stopped early with a checkpoint."""
-        world, solver = self.world, self.solver
+        world, solver, stages = self.world, self.solver, self.stages
         with self.stopping:
             try:
                 if not self.resumed:
                     self.write_checkpoint()
-                for number, (stage, end) in enumerate(zip(self.values["stage"], self.ends), 1):
-                    if solver.steps < end:
-                        world.log(f"stage {number} of {len(self.ends)}, {stage['name'] or number}: {described(stage)}")
-                        self._run_stage(stage["timestep"], end)
+                while not stages.finished:
+                    number, stage = stages.number + 1, stages.stage
+                    world.log(f"stage {number} of {len(stages.stages)}, {stage['name'] or number}: {described(stage)}")
+                    self._run_stage()
+                    stages.next()
                 numbers = self._tested(solver.measure())
                 self._row(solver.steps, solver.time, numbers | self.outputs.look(last=True), last=True)
                 self.write_checkpoint()
@@ -108,22 +115,19 @@ class PhaseField:
         self._finish(status)
         return status
 
-    def _run_stage(self, dt, end):
-        solver, timers = self.solver, self.world.timers
+    def _run_stage(self):
+        solver, timers, stages = self.solver, self.world.timers, self.stages
         series, log, limits = (self.values[table]["every"] for table in ("series", "log", "limits"))
-        while solver.steps < end:
+        while not stages.ended:
             step, now = solver.steps, solver.time
             looked = self.outputs.look()
             row = step % series == 0 or step % log == 0 or looked
-            if row or step % limits == 0:
-                with timers("step"):
-                    numbers = solver.measured_step(dt)
+            with timers("step"):
+                numbers = stages.advance(row or step % limits == 0, self.outputs.next_time(now))
+            if numbers is not None:
                 self._tested(numbers, step, now)
-                if row:
-                    self._row(step, now, numbers | looked)
-            else:
-                with timers("step"):
-                    solver.step(dt)
+            if row:
+                self._row(step, now, numbers | looked)
             if solver.steps % self.stopping.every == 0:
                 self._service()
 
@@ -141,7 +145,7 @@ class PhaseField:
     def _service(self):
         """Signals, wall time, due checkpoints: decided together."""
         due, reason = self.stopping.test(self.solver.steps)
-        self.progress.update(self.solver.steps)
+        self.progress.update(self.stages.done)
         if due:
             self.write_checkpoint()
         if reason:
@@ -168,7 +172,7 @@ class PhaseField:
             self.progress.line(
                 f"step {step:>9}  time {now:.6g}  F/V {n['energy'] / solver.volume:.9g}  ({parts})  φ {n['low']:.4f} … "
                 f"{n['high']:.4f}  {more}{speed:.3g} point-steps/s",
-                step,
+                self.stages.done,
             )
 
     def _watch_energy(self, step, energy):
@@ -194,7 +198,7 @@ class PhaseField:
             self.outputs.sync()
             arrays, starts, numbers = solver.state()
             job = dict(wall=self.wall_before + begun - self.started, energy=self.energy, rises=self.rises)
-            job["outputs"] = self.outputs.state()
+            job["outputs"], job["stages"] = self.outputs.state(), self.stages.state()
             meta = dict(grid=list(solver.parts.shape), time=solver.time, solver=numbers, job=job)
             size = int(world.allreduce(float(sum(array.nbytes for array in arrays.values()))))
             with self.checkpoints.adding(size):
@@ -220,6 +224,7 @@ class PhaseField:
             point_steps_per_second=solver.points * steps / wall if wall else 0.0,
             milliseconds_per_step=1e3 * sections["step"]["max"] / max(steps, 1),
             energy_rises=self.rises,
+            adaptive=self.stages.figures(),
             sections=sections,
             per_rank=per_rank,
             total_wall_seconds=self.wall_before + wall,
@@ -268,18 +273,6 @@ def timing_table(f) -> str:
 
 
 # ---- what the run file means --------------------------------------------------------------------------------------
-
-
-def stage_steps(stage) -> int:
-    return stage["steps"] if stage["steps"] is not None else max(1, round(stage["time"] / stage["timestep"]))
-
-
-def stage_time(stage) -> float:
-    return stage_steps(stage) * stage["timestep"]
-
-
-def described(stage) -> str:
-    return f"{stage_steps(stage)} steps of {stage['timestep']:g}, time {stage_time(stage):g}"
 
 
 def make_well(model) -> Well | RegularSolution:
@@ -389,21 +382,14 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         if name != "phi" and elasticity is None:
             raise RunFileError(f"{path}: [fields] names: '{name}' needs the table [elasticity]")
     check_method(values, path)
+    check_order(values, path)
     try:
         if values["solver"]["method"] != "spectral":
             return build_on_grid(world, values, path, well, shape, precision(values), ranks)
-        return equation(
-            world,
-            shape,
-            well,
-            model["epsilon"],
-            model["mobility"],
-            grid["spacing"],
-            precision(values),
-            elasticity,
-            ranks,
-            noise=make_noise(values),
-        )
+        given = world, shape, well, model["epsilon"], model["mobility"], grid["spacing"], precision(values), elasticity
+        if order(values) == 2:
+            return SecondOrder(*given, ranks)
+        return equation(*given, ranks, noise=make_noise(values))
     except RunFileError:
         raise
     except ValueError as error:
@@ -449,7 +435,7 @@ def resume(world, directory, walltime=None) -> int:
         for message in checkpoint.messages:
             world.log.warning(message)
         solver.restore(checkpoint.meta["solver"])
-        if solver.steps >= sum(stage_steps(stage) for stage in values["stage"]):
+        if Stages(values["stage"], solver, checkpoint.meta["job"]["stages"]).finished:
             world.log("this run is complete; nothing is left to do")
             return 0
         announce(world, values, solver, target)
@@ -506,10 +492,12 @@ def check(world, path, ranks=None) -> int:
     world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
     for k, stage in enumerate(values["stage"], 1):
         world.log(f"stage {k:<7}{stage['name'] or k}: {described(stage)}")
-    world.log(
-        f"time         {steps} steps, about {clock(seconds * factor * steps)} on {ranks} ranks like this one "
-        f"({1e3 * seconds * factor:.3g} ms/step, from {' × '.join(map(str, small))} points)"
-    )
+    each = f"{1e3 * seconds * factor:.3g} ms/step, from {' × '.join(map(str, small))} points"
+    if any(adaptive(stage) for stage in values["stage"]):
+        world.log(f"time         {each}; how many steps a tolerance takes shows as the run goes")
+    else:
+        time_taken = clock(seconds * factor * steps)
+        world.log(f"time         {steps} steps, about {time_taken} on {ranks} ranks like this one ({each})")
     every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
     if frames := Schedule(values["fields"]).count(steps, sum(stage_time(stage) for stage in values["stage"])):
         size = points * (4 if values["fields"]["precision"] == "single" else 8)
@@ -524,7 +512,7 @@ def seconds_of_a_step(solver, values) -> float:
     middle = np.mean(solver.well.spinodal() or [solver.well.centre])
     rng = np.random.default_rng(1)
     solver.set_field(lambda first, last: rng.normal(middle, 0.01, (last - first, *solver.parts.local[1:])))
-    dt, best = values["stage"][0]["timestep"], math.inf
+    dt, best = values["stage"][0]["timestep"] or 0.01 * fastest_growth_time(solver), math.inf
     for _ in range(5):
         start = time.perf_counter()
         solver.step(dt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ostwald.app.jobs.phasefield_stages import order
 from ostwald.app.jobs.schedule import Schedule
 from ostwald.app.phasefield import FiniteDifference
 from ostwald.app.runfile import RunFileError
@@ -73,7 +74,7 @@ def footprint(values, dtype, size: int, ranks=None) -> Footprint:
     """Of a run on `size` ranks. ValueError where they do not fit the grid."""
     shape = values["grid"]["shape"]
     if values["solver"]["method"] == "spectral":
-        spectrum = spectrum_bytes(shape, dtype)
-        return Footprint(process_grid(shape, dtype, size, ranks), 2 * spectrum, spectrum, True)
+        spectrum, held = spectrum_bytes(shape, dtype), 3 if order(values) == 2 else 1
+        return Footprint(process_grid(shape, dtype, size, ranks), (1 + held) * spectrum, held * spectrum, True)
     field = math.prod(shape) * dtype.itemsize
     return Footprint(deal(shape, size, extents(shape)[1], ranks), field, field, False)

@@ -185,6 +185,13 @@ SOLVER = Table(
             choices=("spectral", "finite-difference"),
             doc="spectral: semi-implicit in Fourier space; finite-difference: explicit, for short time steps",
         ),
+        "order": Key(
+            "int",
+            None,
+            low=1,
+            high=2,
+            doc="of time steps; default: 2 where a stage has a tolerance, which needs it, else 1",
+        ),
         "boundaries": Key(
             "str|str*",
             "periodic",
@@ -280,15 +287,41 @@ PARALLEL = Table(
 def _check_stage(v, error):
     if (v["steps"] is None) == (v["time"] is None):
         raise error("", "give either steps or time")
+    if v["tolerance"] is None:
+        if v["timestep"] is None:
+            raise error("timestep", "is required without a tolerance")
+        for key in ("shortest", "longest"):
+            if v[key] is not None:
+                raise error(key, "has no effect without a tolerance")
+        return
+    if v["time"] is None:
+        raise error("time", "is required with a tolerance, and steps are not known then")
+    if v["shortest"] is not None and v["longest"] is not None and v["shortest"] > v["longest"]:
+        raise error("longest", f"must not be below shortest ({v['shortest']:g}), got {v['longest']:g}")
 
 
 STAGE = Table(
     "stage",
     {
         "name": Key("str", None, doc="shown in the log"),
-        "timestep": Key("float", above=0, doc="dt"),
+        "timestep": Key(
+            "float", None, above=0, doc="dt; with a tolerance that of the first step, by default found from the model"
+        ),
         "steps": Key("int", None, low=1, doc="number of steps"),
-        "time": Key("float", None, above=0, doc="length instead of steps; the number of steps is rounded"),
+        "time": Key(
+            "float", None, above=0, doc="length instead of steps; the number of steps of one length is rounded"
+        ),
+        "tolerance": Key(
+            "float",
+            None,
+            above=0,
+            high=1,
+            doc="steps as long as their errors are this share of what φ moves; 0.003 is good",
+        ),
+        "shortest": Key(
+            "float", None, above=0, doc="step that a tolerance takes; only what ends at a given time is shorter"
+        ),
+        "longest": Key("float", None, above=0, doc="step that a tolerance takes"),
     },
     doc="One stage of the run; they follow one another.",
     many=True,

@@ -74,11 +74,11 @@ class Adaptive:
         rose = numbers["energy"] - self._energy > (1e-10 if precision < 1e-10 else 1e-5) * abs(self._energy)
         turned = numbers["turn"] < 0 and numbers["moved"] > 100 * precision * spread
         rose = rose and (self.solver.extra is None or self.solver.equilibrium is not None)  # all is in the energy
-        self.rises += rose
-        self.turns += turned
+        self.rises += int(rose)
+        self.turns += int(turned)
         if turned or rose:
             best = min(best, 0.5 * last)
-        self.exceeded += ratio > 1 and last <= self.shortest
+        self.exceeded += int(ratio > 1 and last <= self.shortest)
         return self._bounded(best)
 
     def _bounded(self, dt) -> float:
@@ -89,12 +89,15 @@ class Adaptive:
     def state(self) -> dict:
         """For a checkpoint: restore(state()) goes on as if nothing had happened."""
         names = ("dt", "repeated", "rises", "turns", "exceeded")
-        return {name: getattr(self, name) for name in names} | dict(energy=self._energy)
+        return {name: getattr(self, name) for name in names} | dict(
+            energy=self._energy if math.isfinite(self._energy) else None
+        )
 
     def restore(self, state: dict) -> None:
         for name in ("repeated", "rises", "turns", "exceeded"):
             setattr(self, name, int(state[name]))
-        self.dt, self._energy = self._bounded(state["dt"]), float(state["energy"])
+        self.dt = self._bounded(state["dt"])
+        self._energy = math.inf if state["energy"] is None else float(state["energy"])
 
 
 def fastest_growth_time(solver) -> float:

@@ -63,11 +63,11 @@ class SecondOrder(CahnHilliard):
     # --- steps
 
     def measured_step(self, dt: float) -> dict[str, float]:
-        """Collective. One step; returns what measure() would have told before it, and of the step that had led there changes().
+        """Collective. One step; returns what measure() would have told before it, and of the step that had led there its length, timestep (nan: there was none), and changes().
 
         The error of that step is known only now that the next one is made.
         """
-        return super().measured_step(dt) | self.changes()
+        return super().measured_step(dt) | dict(timestep=self._before or math.nan) | self.changes()
 
     def changes(self) -> dict[str, float]:
         """Collective. Of the step before the last: error, the root mean square of what its correction changed φ by (over the
@@ -90,7 +90,8 @@ class SecondOrder(CahnHilliard):
         self.fourier.restore(self.spectrum)
         self.time += dt - self.last
         self.last = float(dt)
-        self._changed()
+        if self.equilibrium is not None:
+            self.equilibrium.outdate()
 
     def _columns(self, slabs, dt, sums, threads):
         self._before = self.last

@@ -50,13 +50,17 @@ def page(run: Run) -> str:
     for k, stage in enumerate(run.stages, 1):
         t = stage.table
         length = f"{t['steps']} steps" if "steps" in t else f"time {t['time']:g}"
-        rows.append((str(k), escape(t.get("name") or ""), f"{t['timestep']:g}", length))
+        rows.append((str(k), escape(t.get("name") or ""), step_length(t), length))
     stages = table(["", "stage", ">time step", "length"], rows)
     body.append(
         '<h2>How the run was made</h2><div class="two" style="grid-template-columns:1fr">'
         f'<div class="card"><h3>Stages</h3>{stages}</div>{provenance(run)}</div>'
     )
     return document(run.title, body + sources(run))
+
+
+def step_length(stage) -> str:
+    return f"tolerance {stage['tolerance']:g}" if stage.get("tolerance") else f"{stage['timestep']:g}"
 
 
 def slices(run, most=4, width=480) -> str:
