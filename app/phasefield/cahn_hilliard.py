@@ -99,6 +99,11 @@ class CahnHilliard:
         if self.equilibrium is not None:
             self.equilibrium.reset()
 
+    def _changed(self) -> None:
+        """φ is another one now."""
+        if self.equilibrium is not None:
+            self.equilibrium.outdate()
+
     def _origin(self) -> np.ndarray:
         """The column of the mean, where this rank has it: (0 or 1,)."""
         return np.flatnonzero((self.fourier.ky == 0) & (self.fourier.kz[:, 0] == 0))
@@ -179,8 +184,7 @@ class CahnHilliard:
         f.columns(lambda slabs: self._columns(slabs, dt, waves, threads))
         self.time += dt
         self.steps += 1
-        if self.equilibrium is not None:
-            self.equilibrium.outdate()
+        self._changed()
 
     def _columns(self, slabs, dt, waves, threads):
         rate, relaxation = self._rates(dt)
