@@ -503,7 +503,8 @@ def check(world, path, ranks=None) -> int:
         size = points * (4 if values["fields"]["precision"] == "single" else 8)
         size *= len(quantities.components(solver, values["fields"]["names"]))
         world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB")
-    world.log(f"checkpoint   {plan.checkpoint / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
+    saved = plan.checkpoint * (1 + (2 * len(shape) if solver.equilibrium is not None else 0))
+    world.log(f"checkpoint   {saved / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0
 
 

@@ -468,7 +468,7 @@ void sweep_forward(const std::vector<Columns<T>>& stresses, T* r, T* v, const T*
 }
 
 template <class T, int D>
-void sweep_backward(const std::vector<Columns<T>>& strains, const T* r, T* p, const Green<T, D>& green, T beta, int threads) {
+void sweep_backward(const std::vector<Columns<T>>& strains, const T* r, T* before, T* p, const Green<T, D>& green, T beta, int threads) {
   constexpr int N = components<D>, W = lanes<T>;
   const int n = strains[0].size();
   const auto& plan = fft::plan<T>(n, true);
@@ -494,6 +494,12 @@ void sweep_backward(const std::vector<Columns<T>>& strains, const T* r, T* p, co
             for (int i = 0; i < D; i++) rest[i] = load(r + i * whole + place);
             green.apply(column, x, rest, turned);
             for (int i = 0; i < D; i++) u[i] = turned[i] + beta * u[i], store(p + i * whole + place, u[i]);
+          }
+          for (int i = 0; before && i < D; i++) {
+            T* o = before + i * whole + place;
+            const vec<T> change = u[i] - load(o);
+            store(o, u[i]);
+            u[i] += beta * change, store(p + i * whole + place, u[i]);
           }
           vec<T> e[N];
           if constexpr (D == 3) {
@@ -580,8 +586,8 @@ void forward(std::vector<std::vector<py::array>> slabs, py::array r, py::array v
   });
 }
 
-void backward(std::vector<std::vector<py::array>> slabs, py::object r, py::array p, py::array kx, py::array ky, py::array kz,
-              py::object medium, double beta, int threads) {
+void backward(std::vector<std::vector<py::array>> slabs, py::object r, py::object before, py::array p, py::array kx, py::array ky,
+              py::array kz, py::object medium, double beta, int threads) {
   by_components(slabs.size(), [&](auto d) {
     by_dtype(p, [&](auto t) {
       using T = decltype(t);
@@ -591,8 +597,11 @@ void backward(std::vector<std::vector<py::array>> slabs, py::object r, py::array
       const int n = strains[0].size();
       const Waves<T> waves(count, kx, ky, kz);
       require(int(waves.x.size()) == n, "kx must be (n0,)");
-      const T* rest = r.is_none() ? nullptr : displacements<T, D>(py::reinterpret_borrow<py::array>(r), count, n);
-      sweep_backward<T, D>(strains, rest, displacements<T, D>(p, count, n), Green<T, D>{waves, elasticity_of<T>(medium)}, T(beta),
+      const auto given = [&](const py::object& a) {
+        return a.is_none() ? nullptr : displacements<T, D>(py::reinterpret_borrow<py::array>(a), count, n);
+      };
+      require(r.is_none() || before.is_none(), "give either r or before");
+      sweep_backward<T, D>(strains, given(r), given(before), displacements<T, D>(p, count, n), Green<T, D>{waves, elasticity_of<T>(medium)}, T(beta),
                            threads);
     });
   });
@@ -629,8 +638,9 @@ PYBIND11_MODULE(_elastic, module) {
   module.def("forward", &forward, "slabs"_a, "r"_a, "v"_a, "p"_a, "kx"_a, "ky"_a, "kz"_a, "weights"_a, "medium"_a, "alpha"_a, "scale"_a,
              "sums"_a, "threads"_a = 1,
              "Rows of stresses, f = scale q·σ^: r -= α f, v += α p; with α None r = -f. sums (columns,): Σ r·A⁻¹ r.");
-  module.def("backward", &backward, "slabs"_a, "r"_a, "p"_a, "kx"_a, "ky"_a, "kz"_a, "medium"_a, "beta"_a, "threads"_a = 1,
-             "p = A⁻¹ r + β p (with r None p as it is), and the rows of its strains.");
+  module.def("backward", &backward, "slabs"_a, "r"_a, "before"_a, "p"_a, "kx"_a, "ky"_a, "kz"_a, "medium"_a, "beta"_a,
+             "threads"_a = 1,
+             "p = A⁻¹ r + β p, or p + β (p - before), before = p; or with neither p as it is; and the rows of its strains.");
   module.def("subtract_homogeneous", &subtract_homogeneous, "spectrum"_a, "out"_a, "kx"_a, "ky"_a, "kz"_a, "medium"_a, "threads"_a = 1,
              "out -= Y φ^.");
 }

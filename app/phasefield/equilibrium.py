@@ -10,6 +10,8 @@ from ostwald.app.phasefield.errors import NoEquilibrium
 
 MOST = 500
 """Iterations before the search is given up."""
+FARTHEST = 2.0
+"""Most that displacements are carried on beyond those found last, in intervals between the last two."""
 
 
 class HeterogeneousElasticity:
@@ -27,7 +29,7 @@ class HeterogeneousElasticity:
 
     def __init__(
         self, low, high, eigenstrain, dimensions=3, between=(0.0, 1.0), smooth=True, mean_strain=None, mean_stress=None,
-        tolerance=1e-5,
+        tolerance=1e-4,
     ):  # fmt: skip
         ends = [Elasticity(c, eigenstrain, dimensions) for c in (low, high)]
         middle = 0.5 * (np.array(low, float) + np.array(high, float))
@@ -55,7 +57,7 @@ class HeterogeneousElasticity:
     @property
     def arrays(self) -> int:
         """What an Equilibrium holds, in arrays of the size of a spectrum."""
-        return 3 * self.dimensions + len(self.components) + 2
+        return 4 * self.dimensions + len(self.components) + 2
 
     def factor(self, *n) -> np.ndarray:
         """Y(n) of the reference."""
@@ -82,7 +84,7 @@ class HeterogeneousElasticity:
 class Equilibrium:
     """Stresses and strains of a solver whose elasticity is heterogeneous.
 
-    update() finds them for the present φ, starting from those found last, and gives the chemical potential beyond that of the
+    update() finds them for the present φ, starting from the last two that were found, and gives the chemical potential beyond that of the
     reference medium; outdate() says that φ changed. energy, mean_strain, mean_stress (components, shears of strain twice),
     iterations: of the last update.
 
@@ -94,7 +96,7 @@ class Equilibrium:
         e = self.elasticity
         self._transforms = [f.another() for _ in e.components]
         shape = (e.dimensions, *solver.spectrum.shape)
-        self.displacement, self._residual, self._direction = (np.zeros(shape, f.dtype) for _ in range(3))
+        self.displacement, self._before, self._residual, self._direction = (np.zeros(shape, f.dtype) for _ in range(4))
         self.potential = f.spectrum()
         lines, n2 = 2 * f.lanes, f.shape[-1]
         planes, ny = f.local[0], f.local[1] if len(f.shape) == 3 else 1
@@ -108,7 +110,8 @@ class Equilibrium:
         self._of_mean = np.linalg.inv(self._stiffness) * e.reference.scale**2  # the kernels' A is over scale²
         self._load = e.reference.applied_stress[e.axes] if e.free else None
         self.mean_strain = e.reference.applied_strain[e.axes].copy()
-        self.mean_stress = np.zeros_like(self.mean_strain)
+        self.mean_stress, self._strain_before = np.zeros_like(self.mean_strain), self.mean_strain.copy()
+        self._times = (np.nan, np.nan)  # of what was found before the last and last
         self.energy, self.iterations, self._current = np.nan, 0, False
 
     def outdate(self) -> None:
@@ -118,6 +121,7 @@ class Equilibrium:
     def reset(self) -> None:
         """Nothing is known: what is found then does not depend on what was found before."""
         self.displacement[:] = 0
+        self._times = (np.nan, np.nan)
         self.mean_strain[:] = self.elasticity.reference.applied_strain[self.elasticity.axes]
         self.outdate()
 
@@ -138,11 +142,14 @@ class Equilibrium:
     def state(self) -> tuple[dict, dict]:
         """Arrays by columns, and numbers, for a checkpoint."""
         arrays = {f"displacement_{i}": u for i, u in enumerate(self.displacement)}
-        return arrays, dict(mean_strain=self.mean_strain.tolist(), current=self._current)
+        arrays |= {f"displacement_before_{i}": u for i, u in enumerate(self._before)}
+        strains = dict(mean_strain=self.mean_strain.tolist(), strain_before=self._strain_before.tolist())
+        return arrays, strains | dict(times=[None if np.isnan(t) else t for t in self._times], current=self._current)
 
     def restore(self, numbers) -> None:
         """Collective. What follows from displacements that were read and these numbers; on as many ranks bit for bit."""
-        self.mean_strain[:] = numbers["mean_strain"]
+        self.mean_strain[:], self._strain_before[:] = numbers["mean_strain"], numbers["strain_before"]
+        self._times = tuple(np.nan if t is None else t for t in numbers["times"])
         self._current = bool(numbers["current"])
         if self._current:
             self._stage()
@@ -164,7 +171,7 @@ class Equilibrium:
             *(zero if of_stress is None else of_stress),
             of_energy,
         ]
-        self._strains(None, self.displacement, 0.0)
+        self._strains(self.displacement)
         (all_rows, n1, along_y), per = self._rows(), 2 * f.lanes
         buffer = f.field()[: max((b - a for a, b in f.ranges()), default=0)]
         per_plane = -(-n1 // per) if len(f.shape) == 3 else None
@@ -210,7 +217,7 @@ class Equilibrium:
         """Preconditioned conjugate gradients; the mean strain, where it is free, is one more unknown."""
         e, rest = self.elasticity, np.zeros_like(self.mean_strain)
         step, limit = np.zeros_like(rest), e.tolerance**2 * self._scale * e.reference.scale**2
-        self._strains(None, self.displacement, 0.0)
+        self._extrapolate()
         _, stress = self._stresses("stress of load", self.mean_strain)
         size = self._forces(None)
         if e.free:
@@ -224,7 +231,7 @@ class Equilibrium:
                     f"elastic equilibrium was not found in {self.iterations} iterations at step {self.solver.steps}: strains are "
                     f"uncertain by {left:.3g} of the misfit's, not {e.tolerance:g}"
                 )
-            self._strains(self._residual, self._direction, beta)
+            self._strains(self._direction, beta, residual=self._residual)
             step = self._of_mean @ rest + beta * step
             curvature, stress = self._stresses("stress", step)
             alpha = size / curvature
@@ -236,14 +243,23 @@ class Equilibrium:
             beta = size / last
             self.iterations += 1
 
-    def _strains(self, residual, direction, beta):
-        """Rows of the strains of direction ← A⁻¹ residual + β direction (of `direction` as it is where residual is None)."""
+    def _strains(self, direction, beta=0.0, residual=None, before=None):
+        """Rows of the strains of direction: as it is, ← A⁻¹ residual + β direction, or ← direction + β (direction - before)."""
         _elastic.backward(
-            [f.slabs for f in self._transforms], residual, direction, *self._waves, self.elasticity.kernel(), beta,
+            [f.slabs for f in self._transforms], residual, before, direction, *self._waves, self.elasticity.kernel(), beta,
             self.solver.world.threads,
         )  # fmt: skip
         for f in self._transforms:
             f.give_back()
+
+    def _extrapolate(self):
+        """Rows of the strains to start with: those found last, carried on linearly in time."""
+        now, (earlier, last) = self.solver.time, self._times
+        ratio = min((now - last) / (last - earlier), FARTHEST) if earlier < last < now else 0.0
+        self._strains(self.displacement, ratio, before=self._before)
+        strain = self.mean_strain.copy()
+        self.mean_strain += ratio * (strain - self._strain_before)
+        self._strain_before, self._times = strain, (last, now)
 
     def _rows(self):
         opened = [f.rows() for f in self._transforms]
@@ -272,7 +288,7 @@ class Equilibrium:
     def _evaluate(self):
         """Energy, mean stress and chemical potential of the displacements."""
         solver, f = self.solver, self._transforms[0]
-        self._strains(None, self.displacement, 0.0)
+        self._strains(self.displacement)
         twice, self.mean_stress = self._stresses("potential", self.mean_strain)
         self.energy = solver.volume * 0.5 * twice
         if self._load is not None:

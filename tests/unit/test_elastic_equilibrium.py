@@ -232,8 +232,14 @@ def test_energy_falls_and_restart_is_bitwise(world):
     e = HeterogeneousElasticity(CUBIC, 3 * HARD, 0.02, tolerance=1e-6)
     phi = smooth((16, 18, 20), (1.0,) * 3)
     solver = solver_of(world, phi, e, 1.0)
-    energies = [solver.measured_step(0.02)["energy"] for _ in range(20)]
+    energies, iterations = [], []
+    for _ in range(20):
+        energies.append(solver.measured_step(0.02)["energy"])
+        iterations.append(solver.equilibrium.iterations)
     assert np.all(np.diff(energies) < 0)
+    assert 0 < iterations[0] < 30 and max(iterations[10:]) <= iterations[0] // 2, (
+        "steps begin where the last ones ended"
+    )
     arrays, _, numbers = solver.state()
     saved = {name: a.copy() for name, a in arrays.items()}
     solver.step(0.02, 5)
