@@ -180,7 +180,7 @@ class PhaseField:
         if make_noise(self.values):
             return
         close = 1e-10 if self.solver.dtype == np.float64 else 1e-5
-        if self.energy is not None and energy - self.energy > close * abs(self.energy):
+        if self.energy is not None and energy - self.energy > close * abs(self.energy) + self.solver.uncertainty:
             self.rises += 1
             if self.rises == 1:
                 self.world.log.warning(

@@ -71,7 +71,8 @@ class Adaptive:
         allowed = self.tolerance * numbers["moved"] + precision * spread
         ratio = numbers["error"] / allowed  # goes with the square of the length
         best = min(max(SAFETY / math.sqrt(max(ratio, 1e-30)), SHRINK) * last, GROWTH * max(self.dt, last))
-        rose = numbers["energy"] - self._energy > (1e-10 if precision < 1e-10 else 1e-5) * abs(self._energy)
+        close = (1e-10 if precision < 1e-10 else 1e-5) * abs(self._energy) + self.solver.uncertainty
+        rose = numbers["energy"] - self._energy > close
         turned = numbers["turn"] < 0 and numbers["moved"] > 100 * precision * spread
         rose = rose and (self.solver.extra is None or self.solver.equilibrium is not None)  # all is in the energy
         self.rises += int(rose)

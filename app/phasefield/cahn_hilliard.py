@@ -218,6 +218,11 @@ class CahnHilliard:
         _cahn_hilliard.powers(self.spectrum, self._kx, self._ky, self._kz, self._weights, self._moduli, waves, threads)
         return self._report(real, waves, self.mean)
 
+    @property
+    def uncertainty(self) -> float:
+        """Of the energy that measure() tells, beyond rounding: that of an elastic equilibrium."""
+        return self.equilibrium.uncertainty if self.equilibrium is not None else 0.0
+
     def _sums(self):
         f = self.fourier
         per = 2 * f.lanes

@@ -112,11 +112,18 @@ class Equilibrium:
         self.mean_strain = e.reference.applied_strain[e.axes].copy()
         self.mean_stress, self._strain_before = np.zeros_like(self.mean_strain), self.mean_strain.copy()
         self._times = (np.nan, np.nan)  # of what was found before the last and last
-        self.energy, self.iterations, self._current = np.nan, 0, False
+        self.energy, self.iterations, self._scale, self._current = np.nan, 0, 0.0, False
 
     def outdate(self) -> None:
         """φ is another one now."""
         self._current = False
+
+    @property
+    def uncertainty(self) -> float:
+        """Of the energy, for the tolerance: half the square of the residual, in the softer phase."""
+        e = self.elasticity
+        softer = max(np.linalg.eigvals(np.linalg.solve(c, self._stiffness)).real.max() for c in (e.low, e.high))
+        return 0.5 * e.tolerance**2 * softer * self._scale * self.solver.volume
 
     def reset(self) -> None:
         """Nothing is known: what is found then does not depend on what was found before."""

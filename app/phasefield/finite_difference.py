@@ -28,7 +28,7 @@ class FiniteDifference:
     time, steps; mean: <φ> of the field that was set. The same bits on any number of ranks and threads.
     """
 
-    equation, conserved, elasticity, equilibrium = "Cahn–Hilliard", True, None, None
+    equation, conserved, elasticity, equilibrium, uncertainty = "Cahn–Hilliard", True, None, None, 0.0
 
     def __init__(
         self,
