@@ -27,6 +27,7 @@ from ostwald.app.phasefield import (
     Noise,
     RegularSolution,
     SecondOrder,
+    VariableMobility,
     Well,
     cubic,
     double_well,
@@ -34,6 +35,7 @@ from ostwald.app.phasefield import (
     quartic_well,
 )
 from ostwald.app.phasefield.adaptive import fastest_growth_time
+from ostwald.app.phasefield.variable_mobility import greatest_mobility
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.fields import FieldsError, open_field
@@ -362,6 +364,8 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     shape = shape or grid["shape"]
     try:
         well = make_well(model)
+        if model["mobility_coefficients"] is not None:
+            greatest_mobility(model["mobility_coefficients"], well)
     except ValueError as error:
         raise RunFileError(f"{path}: [model]: {error}") from None
     if Schedule(values["analysis"]):
@@ -375,7 +379,11 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         elasticity = make_elasticity(values["elasticity"], len(shape), well)
     except ValueError as error:
         raise RunFileError(f"{path}: [elasticity]: {error}") from None
-    equation = {"cahn-hilliard": CahnHilliard, "allen-cahn": AllenCahn}[model["equation"]]
+    equation, form = {"cahn-hilliard": CahnHilliard, "allen-cahn": AllenCahn}[model["equation"]], []
+    if model["mobility_coefficients"] is not None:
+        equation, form = VariableMobility, [model["mobility_coefficients"]]
+        if make_noise(values):
+            raise RunFileError(f"{path}: [noise]: goes with a constant mobility only")
     if elasticity is not None and elasticity.loaded and not equation.conserved:
         raise RunFileError(f"{path}: [elasticity]: mean_strain and mean_stress need equation = 'cahn-hilliard'")
     for name in values["fields"]["names"]:
@@ -386,10 +394,10 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     try:
         if values["solver"]["method"] != "spectral":
             return build_on_grid(world, values, path, well, shape, precision(values), ranks)
-        given = world, shape, well, model["epsilon"], model["mobility"], grid["spacing"], precision(values), elasticity
+        rest = model["mobility"], grid["spacing"], precision(values), elasticity, ranks
         if order(values) == 2:
-            return SecondOrder(*given, ranks)
-        return equation(*given, ranks, noise=make_noise(values))
+            return SecondOrder(world, shape, well, model["epsilon"], *rest)
+        return equation(world, shape, well, model["epsilon"], *form, *rest, noise=make_noise(values))
     except RunFileError:
         raise
     except ValueError as error:

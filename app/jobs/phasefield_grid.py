@@ -34,6 +34,8 @@ def check_method(values, path) -> None:
         return
     if values["model"]["equation"] != "cahn-hilliard":
         raise RunFileError(f"{path}: [solver] method: '{method}' solves the Cahn–Hilliard equation only")
+    if values["model"]["mobility_coefficients"] is not None:
+        raise RunFileError(f"{path}: [solver] method: '{method}' takes a constant mobility")
     if values["elasticity"]["misfit"] is not None or values["elasticity"]["eigenstrain"] is not None:
         raise RunFileError(f"{path}: [solver] method: '{method}' knows no elasticity")
     if any(values["noise"].values()):

@@ -56,6 +56,11 @@ def _check_model(v, error):
         raise error("cut", f"has no effect with well = '{v['well']}'")
     if v["well"] == "quartic" and not v["low"] < v["high"]:
         raise error("high", f"must be above low ({v['low']:g}), got {v['high']:g}")
+    if v["mobility_coefficients"] is not None:
+        if v["equation"] != "cahn-hilliard":
+            raise error("mobility_coefficients", f"has no effect with equation = '{v['equation']}'")
+        if not 1 <= len(v["mobility_coefficients"]) <= TERMS + 1:
+            raise error("mobility_coefficients", f"takes 1 to {TERMS + 1} numbers")
     if v["coefficients"] is not None and not 2 <= len(v["coefficients"]) <= TERMS + 1:
         raise error("coefficients", f"takes 2 to {TERMS + 1} numbers, got {len(v['coefficients'])}")
 
@@ -78,6 +83,9 @@ MODEL = Table(
         ),
         "epsilon": Key("float", above=0, doc="ε of the gradient energy ε/2 |∇φ|² (κ elsewhere); width of interfaces"),
         "mobility": Key("float", 1.0, above=0, doc="M"),
+        "mobility_coefficients": Key(
+            "float*", None, doc="c_0, c_1, …: M(φ) = mobility Σ c_k φ^k, 0 where that is negative; default: constant"
+        ),
         "height": Key("float", None, above=0, doc="of a quartic well"),
         "low": Key("float", None, doc="lower minimum of a quartic well"),
         "high": Key("float", None, doc="upper minimum of a quartic well"),

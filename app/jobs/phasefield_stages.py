@@ -33,6 +33,8 @@ def check_order(values, path) -> None:
         raise RunFileError(f"{path}: [solver] order: steps of second order are for the spectral Cahn–Hilliard equation")
     if any(values["noise"].values()):
         raise RunFileError(f"{path}: [solver] order: steps of second order take no noise")
+    if values["model"]["mobility_coefficients"] is not None:
+        raise RunFileError(f"{path}: [solver] order: steps of second order take a constant mobility")
 
 
 def stage_steps(stage) -> int:

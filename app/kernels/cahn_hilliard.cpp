@@ -12,6 +12,7 @@
 
 #include "columns.hpp"
 #include "noise.hpp"
+#include "planes.hpp"
 #include "wells.hpp"
 
 using namespace ostwald;
@@ -21,145 +22,22 @@ namespace {
 
 // ---- the sweep over planes -----------------------------------------------------------------------------------------------
 
-struct Sums {  // of the points of a group of lines
-  double energy = 0, lowest = std::numeric_limits<double>::infinity(), highest = -lowest;
-};
-
-// Between the transforms along z. The rows come from a transform of exchanged parts: `im` holds the first W lines, `re` the others.
-template <class T, class Well, bool measure> struct Pointwise {
-  const Well& well;
-  T shift;               // <φ> - centre: what to add to the fluctuation
-  vec<T> first, others;  // 1 in the lanes of lines that are there, 0 in repeated ones
-  Sums sums;
-
-  template <int R> OSTWALD_INLINE void apply(int, int, vec<T>* re, vec<T>* im) {
-    vec<T> e{}, lowest = im[0], highest = im[0];
-#pragma GCC unroll 8
-    for (int p = 0; p < R; p++) {
-      const vec<T> u = re[p] + shift, v = im[p] + shift;
-      if constexpr (measure) {
-        e += others * well.value(u) + first * well.value(v);
-        lowest = minimum(minimum(re[p], im[p]), lowest), highest = maximum(maximum(re[p], im[p]), highest);
-      }
-      re[p] = well.derivative(u), im[p] = well.derivative(v);
-    }
-    if constexpr (measure) {
-      sums.energy += wide_sum(e);
-      for (int l = 0; l < lanes<T>; l++) {
-        sums.lowest = std::min(sums.lowest, double(lowest[l]));
-        sums.highest = std::max(sums.highest, double(highest[l]));
-      }
-    }
-  }
-};
-
-// The same at the end of a transform that only looks.
-template <class T, class Well> struct Look {
-  Pointwise<T, Well, true> point;
-  template <int R> OSTWALD_INLINE void take(int j, int stride, vec<T>* re, vec<T>* im) { point.template apply<R>(j, stride, re, im); }
-};
-
-template <class T, class Well> struct Sweep {
-  const Planes<T> work;
-  const Well well;
-  T shift;
-  double* out;  // (groups, 3) or null
-  bool look;    // measure only, leave the planes as they are
-  bool along_y;
-
-  struct Space {
-    const fft::Plan<T>&back, &forth;
-    Staging<T> z;
-    Buffer<T> a, b, scratch;
-    explicit Space(int n)
-        : back(fft::plan<T>(n)), forth(fft::plan<T>(n, true)), z(n, 1), a(back.buffer()), b(forth.buffer()),
-          scratch(std::max(back.scratch(), forth.scratch())) {}
-  };
-
-  void lines(Space& s, const Lines<T>& group, int64_t number) const {
-    vec<T> first, others;
-    for (int l = 0; l < lanes<T>; l++) first[l] = l < group.count, others[l] = l + lanes<T> < group.count;
-    group.gather(work.nz, work.blocks, work.block_stride(), s.z);
-    fft::begin(s.back, From<T, true, 1>{s.z.data}, s.a.data);
-    if (!look) {
-      const auto go = [&](auto point) {
-        fft::finish(s.back, s.a.data, s.scratch.data, fft::Turn<T, decltype(point)>{s.forth, s.b.data, point});
-        return point.sums;
-      };
-      const Sums sums = out ? go(Pointwise<T, Well, true>{well, shift, first, others})
-                            : go(Pointwise<T, Well, false>{well, shift, first, others});
-      fft::finish(s.forth, s.b.data, s.scratch.data, To<T, false, 1>{s.z.data});
-      group.scatter(work.nz, work.blocks, work.block_stride(), s.z);
-      if (out) put(number, sums);
-    } else {
-      Look<T, Well> sink{{well, shift, first, others}};
-      fft::finish(s.back, s.a.data, s.scratch.data, sink);
-      put(number, sink.point.sums);
-    }
-  }
-  void put(int64_t number, const Sums& s) const {
-    double* o = out + 3 * number;
-    o[0] = s.energy, o[1] = s.lowest, o[2] = s.highest;
-  }
-
-  void run(int threads) const {
-    const int ny = work.ny, per_plane = (ny + Lines<T>::most - 1) / Lines<T>::most;
-    if (ny == 1) {
-      const int64_t groups = (work.nx + Lines<T>::most - 1) / Lines<T>::most;
-#pragma omp parallel num_threads(threads)
-      {
-        Space space(work.nz);
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t g = 0; g < groups; g++) {
-          const int64_t x = g * Lines<T>::most;
-          each_group<T>(work.data + x * work.stride, work.stride, std::min<int64_t>(Lines<T>::most, work.nx - x),
-                        [&](const Lines<T>& group, int64_t) { lines(space, group, g); });
-        }
-      }
-      return;
-    }
-    const int64_t chunk = work.block_stride();
-#pragma omp parallel num_threads(threads)
-    {
-      Space space(work.nz);
-      Rows<T, true> back(along_y ? ny : 1);
-      Rows<T, false> forth(along_y ? ny : 1);
-      Buffer<T> copy(look && along_y ? work.blocks * chunk : 1);
-#pragma omp for schedule(dynamic, 1)
-      for (int64_t x = 0; x < work.nx; x++) {
-        T *plane = work.data + x * work.stride, *middle = look && along_y ? copy.data : plane;
-        for (int b = 0; along_y && b < work.blocks; b++) back(plane + b * chunk, middle + b * chunk);
-        each_group<T>(middle, row<T>, ny,
-                      [&](const Lines<T>& group, int64_t y) { lines(space, group, x * per_plane + y / Lines<T>::most); });
-        if (along_y && !look)
-          for (int b = 0; b < work.blocks; b++) forth(plane + b * chunk, plane + b * chunk);
-      }
-    }
-  }
-};
-
-template <class T, class Well>
-void sweep_planes(const Planes<T>& work, const Well& well, double shift, py::object sums, bool look, bool along_y, int threads) {
-  double* out = nullptr;
-  if (!sums.is_none()) {
-    py::array a = py::reinterpret_borrow<py::array>(sums);
-    out = elements<double>(a, "sums", 2, true);
-    const int64_t lines = work.ny == 1 ? work.nx : work.ny, groups = (lines + Lines<T>::most - 1) / Lines<T>::most;
-    require(a.shape(0) == groups * (work.ny == 1 ? 1 : work.nx) && a.shape(1) == 3 && (a.flags() & py::array::c_style),
-            "sums must be C-contiguous (groups, 3)");
-  }
-  if (along_y) fft::plan<T>(work.ny);
-  fft::plan<T>(work.nz), fft::plan<T>(work.nz, true);
-  py::gil_scoped_release release;
-  Sweep<T, Well>{work, well, T(shift), out, look, along_y}.run(threads);
-}
-
 void planes(py::array array, int n1, int n2, wells::Terms terms, double shift, py::object sums, bool look, bool along_y, int threads) {
   require(!look || !sums.is_none(), "looking needs an array for the sums");
   by_dtype(array, [&](auto t) {
     using T = decltype(t);
     const Planes<T> work(array, n1, n2, along_y);
-    wells::with_well<T>(terms, [&](const auto& well) { sweep_planes<T>(work, well, shift, sums, look, along_y, threads); });
+    double* out = sums_of(sums, work);
+    wells::with_well<T>(terms, [&](const auto& well) {
+      using Well = std::decay_t<decltype(well)>;
+      const auto go = [&](auto measure, auto looking) {
+        const auto make = [&](const Group<T>& group) { return Slope<T, Well, measure.value>{well, T(shift), group, out}; };
+        sweep_planes<T, looking.value>(work, make, along_y, threads);
+      };
+      const std::true_type yes;
+      const std::false_type no;
+      look ? go(yes, yes) : out ? go(yes, no) : go(no, no);
+    });
   });
 }
 

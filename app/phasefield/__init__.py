@@ -25,6 +25,7 @@ from ostwald.app.phasefield.noise import Noise
 from ostwald.app.phasefield.second_order import SecondOrder
 from ostwald.app.phasefield.stress import elastic_field, elastic_pieces
 from ostwald.app.phasefield.texture import Boundary, Isotropy
+from ostwald.app.phasefield.variable_mobility import VariableMobility
 from ostwald.app.phasefield.wells import RegularSolution, Well, double_well, quartic_well
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Spheres",
     "StructureFactor",
     "UniformNoise",
+    "VariableMobility",
     "Well",
     "Within",
     "amplitudes",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ostwald.app.phasefield import AllenCahn, CahnHilliard, Elasticity, Noise, cubic, double_well
+from ostwald.app.phasefield import AllenCahn, CahnHilliard, Elasticity, Noise, VariableMobility, cubic, double_well
 from ostwald.parallel import Fourier, World
 
 pytestmark = pytest.mark.mpi
@@ -96,4 +96,27 @@ def test_noise_is_the_same_on_any_ranks(world, shape, equation):
         many.step(0.02, 20)
         error = world.allreduce(float(np.abs(many.field() - wanted[part]).max(initial=0)), "max")
         assert error < 1e-12 and abs(many.mean - one.mean) < 1e-14
+        many.close()
+
+
+@pytest.mark.parametrize("shape", [(20, 18, 64), (36, 50)])
+def test_variable_mobility_on_any_ranks(world, shape):
+    from mpi4py import MPI
+
+    phi = 0.45 + 0.1 * np.random.default_rng(2).normal(size=shape)
+    moduli = Elasticity(cubic(3e4, 1.5e4, 3e4), 0.008, len(shape))
+    arguments = (shape, double_well(5.0), 5.0, (0.1, 3.6, -3.6))
+    one = VariableMobility(World(MPI.COMM_SELF), *arguments, elasticity=moduli)
+    one.set_field(phi)
+    one.step(0.05, 20)
+    wanted, told = one.field(), one.measure()
+    for ranks, shared in cases(world):
+        if ranks and len(shape) == 2 and ranks[1] > 1:
+            continue
+        many = VariableMobility(world, *arguments, elasticity=moduli, ranks=ranks, shared=shared)
+        part = tuple(slice(a, b) for a, b in zip(many.fourier.lo, many.fourier.hi))
+        many.set_field(phi[part])
+        many.step(0.05, 20)
+        error = world.allreduce(float(np.abs(many.field() - wanted[part]).max(initial=0)), "max")
+        assert error < 1e-12 and many.measure() == pytest.approx(told, rel=1e-11)
         many.close()

@@ -67,6 +67,27 @@ MISTAKES = [
         'epsilon = 3.0\nwell = "regular-solution"\nomega = 3.0\ntemperature = 1.0\ncut = 0.2',
         "[model]: the cut of a regular solution must lie between 0 and 0.166667, not 0.2",
     ),
+    (
+        "epsilon = 3.0",
+        'epsilon = 3.0\nequation = "allen-cahn"\nmobility_coefficients = [1.0]',
+        "[model] mobility_coefficients: has no effect with equation = 'allen-cahn'",
+    ),
+    (
+        "epsilon = 3.0",
+        "epsilon = 3.0\nmobility_coefficients = [1.0]\n[solver]\norder = 2",
+        "[solver] order: steps of second order take a constant mobility",
+    ),
+    (
+        "epsilon = 3.0",
+        'epsilon = 3.0\nmobility_coefficients = [1.0]\n[solver]\nmethod = "finite-difference"',
+        "[solver] method: 'finite-difference' takes a constant mobility",
+    ),
+    ("epsilon = 3.0", "epsilon = 3.0\nmobility_coefficients = [-1.0]", "[model]: the mobility is nowhere positive"),
+    (
+        "epsilon = 3.0",
+        "epsilon = 3.0\nmobility_coefficients = [1.0]\n[noise]\ntemperature = 1.0",
+        "[noise]: goes with a constant mobility only",
+    ),
     ("epsilon = 3.0", 'epsilon = 3.0\nequation = "ginzburg"', "known: allen-cahn, cahn-hilliard"),
     ("[series]", "[noise]\ntemperature = -1.0\n[series]", "[noise] temperature: must be at least 0"),
     ("[series]", "[noise]\namplitude = nan\n[series]", "[noise] amplitude: must be finite"),
