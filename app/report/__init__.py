@@ -22,6 +22,10 @@ def write_report(directory, output=None) -> Path:
     Errors: ReportError where the directory holds no run, or the page cannot be written.
     """
     run = read_run(directory)
+    if run.settings.get("job", {}).get("kind") == "label":
+        raise ReportError(
+            f"{run.path}: a labelling run has no page; `ostwald info` tells what is in its labelled.dataset"
+        )
     target = Path(output) if output else run.path / "report.html"
     if not target.parent.is_dir():
         raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")

@@ -174,6 +174,9 @@ def test_interrupted_and_resumed_is_the_same(made, run_file, tmp_path, after, ca
     assert main(["resume", str(directory)]) == 0
     assert "complete" in capsys.readouterr().out
     assert main(["info", str(directory)]) == 0
+    assert "finished with 25 of 25 pieces: 29 structures" in capsys.readouterr().out
+    assert main(["report", str(directory)]) == 1
+    assert "a labelling run has no page" in capsys.readouterr().err
 
 
 def test_any_calculator_and_files_to_begin_from(tmp_path, made):
