@@ -53,6 +53,8 @@ SMALL = 50_000
 """Points of a rank below which signals and wall time are looked at every STOP_EVERY steps, not at each."""
 BASE_BYTES = 80e6
 """Interpreter, libraries and MPI of one rank."""
+NETWORK = 12.5e9
+"""Bytes a second that `check` assumes between nodes: 100 Gbit/s."""
 SAMPLE = 128**3
 """Points of the grid on which `check` times a few steps."""
 
@@ -506,6 +508,8 @@ def check(world, path, ranks=None) -> int:
     else:
         time_taken = clock(seconds * factor * steps)
         world.log(f"time         {steps} steps, about {time_taken} on {ranks} ranks like this one ({each})")
+    if ranks > 1 and values["solver"]["method"] == "spectral":
+        world.log(f"messages     {messages(plan.checkpoint / ranks, p0, p1)}")
     every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
     if frames := Schedule(values["fields"]).count(steps, sum(stage_time(stage) for stage in values["stage"])):
         size = points * (4 if values["fields"]["precision"] == "single" else 8)
@@ -514,6 +518,20 @@ def check(world, path, ranks=None) -> int:
     saved = plan.checkpoint * (1 + (2 * len(shape) if solver.equilibrium is not None else 0))
     world.log(f"checkpoint   {saved / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0
+
+
+def messages(share: float, p0: int, p1: int) -> str:
+    """What the ranks of a transform send each other in a step; share: bytes of a rank's spectrum.
+
+    Rows go from planes to columns and back, and in pencils twice along the planes: each time all but the rank's own part.
+    """
+    across, along = (2 * share * (1 - 1 / p) for p in (p0, p1))
+    sent = across + along
+    here = "nothing" if p1 == 1 else f"{along / 1e6:.3g} MB a step from each rank"
+    return (
+        f"within a node {here} (planes lie in shared memory); each rank on a node of its own {sent / 1e6:.3g} MB a step, "
+        f"{1e3 * sent / NETWORK:.3g} ms at 100 Gbit/s, on top of the time above"
+    )
 
 
 def seconds_of_a_step(solver, values) -> float:

@@ -121,10 +121,19 @@ def test_check_tells_without_writing(tmp_path, capsys):
     spectrum = 512 * 512 * 264 * 16
     memory = float(out.split("memory       about ")[1].split()[0])
     assert memory == pytest.approx(2 * spectrum / 8 / 1e6 + 80, rel=0.05)
-    for word in ("512 × 512 × 512", "8 × 1 parts", "200 steps", f"checkpoint   {spectrum / 1e6:.1f} MB"):
+    for word in (
+        "512 × 512 × 512",
+        "8 × 1 parts",
+        "200 steps",
+        "within a node nothing",
+        f"checkpoint   {spectrum / 1e6:.1f} MB",
+    ):
         assert word in out, out
     assert main(["check", str(path), "--ranks", "1024"]) == 0
-    assert "pencils, 512 × 2 parts" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    sent = 2 * spectrum / 1024 * (1 - 1 / 512) + 2 * spectrum / 1024 / 2  # across planes, and along them
+    assert "pencils, 512 × 2 parts" in out
+    assert f"{spectrum / 1024 / 1e6:.3g} MB a step from each rank" in out and f"of its own {sent / 1e6:.3g} MB" in out
     assert main(["check", str(path), "--ranks", "1000003"]) == 1
     assert "too many" in capsys.readouterr().err
     assert main(["info", str(path)]) == 0
