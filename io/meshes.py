@@ -27,8 +27,7 @@ def read_mesh(path) -> np.ndarray:
         triangles = _read_binary(path, data)
     elif data.lstrip()[:5].lower() == b"solid":
         triangles = _read_text(path, data)
-    elif len(data) >= 84 and b"\0" in data[:4096]:
-        count = int.from_bytes(data[80:84], "little")
+    elif len(data) >= 84 and (count := int.from_bytes(data[80:84], "little")) * 50 < 4 * len(data) and b"\0" in data:
         raise MeshError(f"{path}: a binary STL of {count} facets has {84 + 50 * count} bytes, this file {len(data)}")
     else:
         raise MeshError(f"{path}: neither an STL nor, by its suffix, an OBJ file")

@@ -37,7 +37,7 @@ from ostwald.app.phasefield import (
 from ostwald.app.phasefield.adaptive import fastest_growth_time
 from ostwald.app.phasefield.variable_mobility import greatest_mobility
 from ostwald.app.runfile import RunFileError, dumps
-from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
+from ostwald.io.checkpoint import list_checkpoints, read_checkpoint, write_checkpoint
 from ostwald.io.fields import FieldsError, open_field
 from ostwald.io.meshes import read_mesh
 from ostwald.io.rates import LEAST, Rate, disk_rate
@@ -441,6 +441,7 @@ def resume(world, directory, walltime=None) -> int:
         if ranks and math.prod(ranks) != world.size:
             ranks = None  # it was for those ranks
         solver = build(world, values, target.run_file, ranks=ranks)
+        _same_grid(world, target, solver.parts.shape)
         checkpoint = read_checkpoint(target.checkpoints, world, targets=solver.targets(), convert=solver.converter)
         for message in checkpoint.messages:
             world.log.warning(message)
@@ -451,6 +452,17 @@ def resume(world, directory, walltime=None) -> int:
         announce(world, values, solver, target)
         world.log(f"resumed at step {solver.steps} (time {solver.time:g}), written by {checkpoint.ranks} ranks")
         return PhaseField(world, values, target, solver, position=checkpoint.meta["job"]).run()
+
+
+def _same_grid(world, directory, shape):
+    """Collective: RunFileError where the newest checkpoint is of another grid than the run file."""
+    found = [each.grid for each in list_checkpoints(directory.checkpoints) if each.valid] if world.root else None
+    found = world.bcast(found)
+    if found and found[-1] != tuple(shape):
+        grids = (" × ".join(map(str, grid)) for grid in (shape, found[-1]))
+        raise RunFileError(
+            "{}: [grid] shape: {}, but the checkpoint is of {} points".format(directory.run_file, *grids)
+        )
 
 
 def announce(world, values, solver, directory):

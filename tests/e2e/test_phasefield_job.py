@@ -231,11 +231,49 @@ def test_too_long_a_step_is_told(ostwald, run_file, tmp_path):
 
 
 def test_a_mistake_gives_one_sentence_on_two_ranks(ostwald, run_file, tmp_path):
-    for old, new, word in [
-        ("[20, 18, 64]", "[20, 18, 66]", "products of 2, 3, 5 and 7: 66 is not"),
-        ("amplitude = 0.1", "amplitude = 1e308", "the field must be finite"),
+    start = 'kind = "uniform"\nmean = 0.45\namplitude = 0.1'
+    phi = np.random.default_rng(1).random((20, 18, 64))
+    for name, values in (("small", phi[:, :, :32]), ("nan", np.where(phi > phi.max() - 1e-9, np.nan, phi))):
+        np.save(tmp_path / f"{name}.npy", values)
+    for old, new, ranks, word in [
+        ("[20, 18, 64]", "[20, 18, 66]", 2, "products of 2, 3, 5 and 7: 66 is not"),
+        ("amplitude = 0.1", "amplitude = 1e308", 2, "the field must be finite"),
+        ("timestep = 0.05", "timestep = -0.05", 2, "[stage 2] timestep: must be above 0"),
+        ("[20, 18, 64]", "[2, 3, 8]", 3, "[grid]: 3 ranks are too many for a grid of 2 x 3 x 8"),
+        (start, f'kind = "file"\nfile = "{tmp_path}/small.npy"', 2, "a field of 20 × 18 × 32 points, the grid has"),
+        (start, f'kind = "file"\nfile = "{tmp_path}/nan.npy"', 2, "the field must be finite"),
+        (start, f'kind = "mesh"\nfile = "{tmp_path}/nan.npy"', 2, "nan.npy: neither an STL nor"),
     ]:
-        status, _, err = ostwald("run", run_file(job().replace(old, new)), "-d", tmp_path / "never", ranks=2)
+        assert job().count(old) == 1
+        status, _, err = ostwald("run", run_file(job().replace(old, new)), "-d", tmp_path / "never", ranks=ranks)
         said = [line for line in err.splitlines() if line.startswith("ostwald:")]
         assert status not in (0, 85) and len(said) == 1 and word in said[0] and "Traceback" not in err, (new, err)
         assert not (tmp_path / "never").exists()
+
+
+def test_what_cannot_be_resumed_is_told_and_left_alone(ostwald, run_file, tmp_path):
+    """Another grid, another precision, a damaged checkpoint: one sentence, and the run goes on from the last one that is whole."""
+    path = tmp_path / "run"
+    status, out, err = interrupted(ostwald, path, ("run", run_file(job(steps=2000)), "-d", path), 2, 8)
+    assert status == 85, out + err
+    text = (path / "run.toml").read_text()
+    newest = list_checkpoints(path / "checkpoints")[-1]
+    for old, new, word in [
+        ("[20, 18, 64]", "[20, 18, 32]", "[grid] shape: 20 × 18 × 32, but the checkpoint is of 20 × 18 × 64 points"),
+        ("[20, 18, 64]", "[20, 36, 32]", "[grid] shape: 20 × 36 × 32, but"),
+        ('precision = "double"', 'precision = "single"', "spectrum"),
+    ]:
+        (path / "run.toml").write_text(text.replace(old, new, 1))
+        status, out, err = ostwald("resume", path, ranks=2)
+        said = [line for line in err.splitlines() if line.startswith("ostwald:")]
+        assert status not in (0, 85) and len(said) == 1 and word in said[0] and "Traceback" not in err, (new, err)
+        kept = list_checkpoints(path / "checkpoints", verify=True)[-1]
+        assert kept.valid and kept.step == newest.step
+    (path / "run.toml").write_text(text)
+    size = newest.path.stat().st_size
+    with open(newest.path, "r+b") as file:
+        file.seek(size - 1000)
+        file.write(b"damaged")
+    status, out, err = ostwald("resume", path, ranks=2)
+    assert status == 0 and f"{newest.path.name}" in err and "checkpoint not used" in err, out + err
+    assert read_series(path / "series.h5")["step"][-1] == 2120
