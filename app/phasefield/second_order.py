@@ -90,8 +90,7 @@ class SecondOrder(CahnHilliard):
         self.fourier.restore(self.spectrum)
         self.time += dt - self.last
         self.last = float(dt)
-        if self.equilibrium is not None:
-            self.equilibrium.outdate()
+        self._changed()
 
     def _columns(self, slabs, dt, sums, threads):
         self._before = self.last
