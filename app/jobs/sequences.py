@@ -20,6 +20,7 @@ from ostwald.app.jobs.phasefield import (
     set_initial,
 )
 from ostwald.app.jobs.phasefield_grid import footprint
+from ostwald.app.jobs.phasefield_stages import Stages
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory
 from ostwald.app.jobs.sequences_schema import Plan
@@ -61,7 +62,7 @@ class SequenceSet:
         self.writer = SequenceWriter(directory.sequences_file)
         state = world.bcast(self.writer.state() if world.root else None)
         self.missing = sorted(
-            np.flatnonzero(state == 0).tolist(), key=lambda k: (-plan.steps_before[k], k)
+            np.flatnonzero(state == 0).tolist(), key=lambda k: (-plan.start[k], k)
         )  # the longest first
         self.queue = WorkQueue(leaders, len(self.missing)) if self.group.root else None
         nothing_due = dict(every=0, interval=math.inf)
@@ -99,22 +100,15 @@ class SequenceSet:
         """Sequence k, or as much of it as there is time for: then why it was left."""
         plan, world, begun = self.plan, self.world, time.monotonic()
         values = plan.of(k)
-        dt, frames = plan.values["set"]["timestep"], plan.values["set"]["frames"]
+        frames = plan.values["set"]["frames"]
         with world.timers("initial"):
             solver = self._solver_of(values)
             set_initial(solver, values, plan.path)
-        rows, state = np.full((frames, 3), np.nan), FINISHED
+        rows, state, stages = np.full((frames, 3), np.nan), FINISHED, Stages(values["stage"], solver)
         try:
             for frame in range(frames):
-                left = int(plan.steps_before[k]) if frame == 0 else plan.steps_between
-                while left:
-                    count = min(left, plan.steps_between)
-                    with world.timers("step"):
-                        solver.step(dt, count)
-                    left -= count
-                    self.steps += count
-                    if reason := self._service():
-                        return reason
+                if reason := self._advance(k, frame, solver, stages):
+                    return reason
                 numbers = solver.measure()
                 if max(-numbers["low"], numbers["high"]) > values["limits"]["field"]:
                     raise Diverged(f"|φ| is above [limits] field = {values['limits']['field']:g} in frame {frame}")
@@ -154,6 +148,24 @@ class SequenceSet:
             if self.group.root:
                 self.writer.settle()
         self.settled = time.monotonic()
+
+    def _advance(self, k, frame, solver, stages):
+        """From frame to frame, or from the initial field to the first one. Why this group must stop on the way, if it must."""
+        plan = self.plan
+        until, left = plan.start[k] + frame * plan.interval, plan.steps_between if frame else int(plan.steps_before[k])
+        while left or (plan.adaptive and solver.time < until):
+            begun, pause = solver.steps, min(until, solver.time + plan.interval)
+            with self.world.timers("step"):
+                if plan.adaptive:
+                    while solver.time < pause:
+                        stages.advance(False, pause)
+                else:
+                    solver.step(stages.stage["timestep"], count := min(left, plan.steps_between))
+                    left -= count
+            self.steps += solver.steps - begun
+            if reason := self._service():
+                return reason
+        return None
 
     def _service(self):
         """Why this group must stop, if it must; how far all are."""
@@ -332,7 +344,7 @@ def _create(plan, path):
         precision=table["precision"],
         spacing=np.multiply(grid["spacing"], stride),
         stride=stride,
-        interval=plan.steps_between * table["timestep"],
+        interval=plan.interval,
         first=table["first"],
         notes={} if plan.values["job"]["title"] is None else dict(title=plan.values["job"]["title"]),
     )
@@ -357,8 +369,9 @@ def described(plan) -> list[str]:
     """What the set is: the head of the log."""
     table, values = plan.values["set"], plan.of(0)
     size = sequences_bytes(plan.count, table["frames"], kept_shape(plan), table["precision"])
+    apart = f"{plan.interval:g} time units" if plan.adaptive else f"{plan.steps_between} steps of {table['timestep']:g}"
     lines = [
-        f"{plan.count} sequences of {table['frames']} frames, {plan.steps_between} steps of {table['timestep']:g} apart, on "
+        f"{plan.count} sequences of {table['frames']} frames, {apart} apart, on "
         f"{' × '.join(map(str, values['grid']['shape']))} points; {' × '.join(map(str, kept_shape(plan)))} of them are kept in "
         f"{table['precision']} precision: {size / 1e9:.3g} GB",
     ]
@@ -385,6 +398,9 @@ def check(world, path, ranks=None) -> int:
     world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
     folder = os.path.dirname(os.path.abspath(path))
     world.log(f"disk         {shutil.disk_usage(folder).free / 1e9:.3g} GB are free in {folder}")
+    if plan.adaptive:
+        world.log(f"time         steps as long as the tolerance allows, {1e3 * seconds:.3g} ms each")
+        return 0
     world.log(
         f"time         {steps} steps, about {clock(seconds * steps / ranks)} on {ranks} ranks like this one "
         f"({1e3 * seconds:.3g} ms/step)"

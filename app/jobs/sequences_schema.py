@@ -15,7 +15,16 @@ JOB = Table(
 )
 
 
+STEPPING = ("timestep", "tolerance", "shortest", "longest")
+"""Keys of [[stage]] that [set] has, too."""
+
+
 def _check_set(v, error):
+    if v["tolerance"] is None:
+        if v["timestep"] is None:
+            raise error("timestep", "is required without a tolerance")
+        if any(v[key] is not None for key in STEPPING[2:]):
+            raise error("tolerance", "is required with shortest and longest")
     if v["validation"] * v["count"] > v["count"] - 1 and v["validation"] > 0:
         raise error("validation", "leaves nothing to train on")
 
@@ -32,11 +41,11 @@ SET = Table(
             doc="number of the first: a set may be made in parts, the same numbers in any",
         ),
         "frames": Key("int", low=1, doc="of a sequence"),
-        "interval": Key("float", above=0, doc="time between frames, a whole number of steps"),
+        "interval": Key("float", above=0, doc="time between frames, a whole number of steps of one length"),
         "start": Key(
             "float", 0.0, low=0, doc="time of the first frame, rounded to whole steps; 0: the initial field itself"
         ),
-        "timestep": Key("float", above=0, doc="dt"),
+        **{key: phasefield.STAGE.keys[key] for key in STEPPING},
         "precision": Key("str", "single", choices=("half", "single", "double"), doc="of the numbers in the file"),
         "stride": Key("int", 1, low=1, doc="every so many points along each axis are kept (2: half the resolution)"),
         "validation": Key("float", 0.0, low=0, high=1, doc="share of the sequences that is not to be trained on"),
@@ -98,8 +107,8 @@ SEEDS = 2**31
 class Plan:
     """A run file and what each of its sequences is. Raises RunFileError, for sequences too.
 
-    raw: tables as read. values: those of OWN. count; seed, start (count,), parameters {key: (count,)}; steps_before,
-    steps_between: until the first frame (count,), from frame to frame.
+    raw: tables as read. values: those of OWN. count; seed, start (count,), parameters {key: (count,)}; interval: from frame to
+    frame; steps_before, steps_between: until the first frame (count,), from frame to frame, 0 where they are not known (adaptive).
     """
 
     def __init__(self, raw: dict, path):
@@ -114,14 +123,19 @@ class Plan:
         base = philox_generator(seed, "sequences").integers(SEEDS)
         self.seed = (base + number) % SEEDS  # no two alike
         self.validation = _share(table["validation"], number)
-        self.steps_between = _whole_steps(table, path)
+        self.adaptive = table["tolerance"] is not None
+        self.steps_between = 0 if self.adaptive else _whole_steps(table, path)
+        self.interval = table["interval"] if self.adaptive else self.steps_between * table["timestep"]
         self.parameters = self._draw(seed, number)
         start = self.parameters.get("set.start", np.full(self.count, table["start"]))
         if start.min() < 0:
             k = int(np.argmin(start))
             raise RunFileError(f"{path}: [set] start: must be at least 0, is {start[k]:g} in sequence {number[k]}")
-        self.steps_before = np.rint(start / table["timestep"]).astype(np.int64)
-        self.start = self.steps_before * table["timestep"]
+        if self.adaptive:
+            self.start, self.steps_before = start, np.zeros(self.count, np.int64)
+        else:
+            self.steps_before = np.rint(start / table["timestep"]).astype(np.int64)
+            self.start = self.steps_before * table["timestep"]
 
     def _draw(self, seed, number) -> dict:
         laws, found = self.values["vary"], {}
@@ -165,8 +179,10 @@ class Plan:
             if name != "set":
                 raw.setdefault(name, {})[entry] = float(values[k])
         steps = int(self.steps_before[k]) + (table["frames"] - 1) * self.steps_between
+        length = float(self.start[k]) + max(table["frames"] - 1, 1) * self.interval
         raw["job"] = dict(kind="phasefield", seed=int(self.seed[k]))
-        raw["stage"] = [dict(timestep=table["timestep"], steps=max(steps, 1))]
+        given = {key: table[key] for key in STEPPING if table[key] is not None}
+        raw["stage"] = [given | (dict(time=length) if self.adaptive else dict(steps=max(steps, 1)))]
         try:
             return validate(raw, phasefield.TABLES, self.path)
         except RunFileError as error:

@@ -60,6 +60,8 @@ def plan(tmp_path):
 
 MISTAKES = [
     ("interval = 0.5", "interval = 0.52", "[set] interval: 0.52 is not a whole number of time steps"),
+    ("timestep = 0.05", "longest = 0.05", "[set] timestep: is required without a tolerance"),
+    ("timestep = 0.05", "timestep = 0.05\nlongest = 0.05", "[set] tolerance: is required with shortest and longest"),
     ("frames = 4", "frames = 0", "[set] frames: must be at least 1"),
     ("validation = 0.3", "validation = 1.0", "leaves nothing to train on"),
     ("[set]", "[fields]\nevery = 3\n[set]", "a set of sequences has no table [fields]"),
@@ -273,6 +275,21 @@ def test_a_set_by_explicit_finite_differences(tmp_path, capsys):
     path.write_text(path.read_text().replace("1.25e-3", "0.005"))
     capsys.readouterr()
     assert main(["check", str(path)]) == 1 and "[set] timestep: explicit steps are stable" in capsys.readouterr().err
+
+
+def test_a_set_in_steps_as_long_as_a_tolerance_allows(tmp_path, capsys):
+    """Frames at their times exactly, and close to those of short steps."""
+    path, fields = tmp_path / "set.toml", []
+    text = SET.replace("count = 10", "count = 3").replace("interval = 0.5", "interval = 2.0")
+    for name, steps in (("short", "0.0025"), ("long", "0.0025\ntolerance = 0.003\nlongest = 0.5")):
+        path.write_text(text.replace("0.05", steps))
+        assert main(["check", str(path)]) == 0 and main(["run", str(path), "-d", str(tmp_path / name)]) == 0
+        with Sequences(tmp_path / name / "sequences.h5") as data:
+            assert (data.state == FINISHED).all() and data.interval == 2 and set(data.start) <= {0, 1}
+            fields.append((np.stack([data.read(k) for k in range(3)]), data.table("steps")))
+    assert "as long as the tolerance allows" in capsys.readouterr().out
+    (short, many), (long, few) = fields
+    assert np.ptp(short[:, -1]) > 0.01 and np.abs(short - long).max() < 0.01 * np.ptp(short) and (few < many / 10).all()
 
 
 def test_check_tells_without_writing(tmp_path, capsys):
