@@ -96,11 +96,17 @@ def test_a_signal_and_the_wall_time_ask_to_be_resumed(ostwald, run_file, tmp_pat
     assert all(np.array_equal(a, b) for a, b in zip(contents(path)[0], whole[0]))
 
 
-def test_several_ranks_on_each_sequence(ostwald, run_file, tmp_path, whole):
+def test_several_ranks_on_each_sequence(ostwald, run_file, tmp_path):
     """Two groups, of two ranks and of three: the same to rounding."""
-    status, out, err = ostwald("run", run_file(SET.format(ranks=2)), "-d", tmp_path / "run", ranks=5)
-    assert status == 0, out + err
-    fields, energy, _ = contents(tmp_path / "run")
-    assert max(np.abs(a - b).max() for a, b in zip(fields, whole[0])) < 1e-6
-    assert np.allclose(energy, whole[1], rtol=1e-9)
-    assert any(not np.array_equal(a, b) for a, b in zip(energy, whole[1]))  # other sums: they did work together
+    text = SET.replace("count = 30", "count = 4").replace("interval = 4.0", "interval = 0.2").replace("16.0", "0.1")
+    found = []
+    for ranks, together in ((1, 1), (5, 2)):
+        path = tmp_path / f"{ranks}"
+        status, out, err = ostwald("run", run_file(text.format(ranks=together)), "-d", path, ranks=ranks)
+        assert status == 0, out + err
+        with Sequences(path / "sequences.h5") as data:
+            assert data.state.tolist() == [1] * 4
+            found.append(([data.read(k) for k in range(4)], data.table("energy")))
+    (one, alone), (many, shared) = found
+    assert max(np.abs(a - b).max() for a, b in zip(one, many)) < 1e-6 and np.allclose(alone, shared, rtol=1e-9)
+    assert not np.array_equal(alone, shared)  # other sums: they did work together
