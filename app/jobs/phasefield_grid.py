@@ -77,6 +77,9 @@ def footprint(values, dtype, size: int, ranks=None) -> Footprint:
     shape = values["grid"]["shape"]
     if values["solver"]["method"] == "spectral":
         spectrum, held = spectrum_bytes(shape, dtype), 3 if order(values) == 2 else 1
-        return Footprint(process_grid(shape, dtype, size, ranks), (1 + held) * spectrum, held * spectrum, True)
+        memory = (1 + held) * spectrum
+        if values["model"]["mobility_coefficients"] is not None:
+            memory += 2 * spectrum + math.prod(shape) * dtype.itemsize
+        return Footprint(process_grid(shape, dtype, size, ranks), memory, held * spectrum, True)
     field = math.prod(shape) * dtype.itemsize
     return Footprint(deal(shape, size, extents(shape)[1], ranks), field, field, False)

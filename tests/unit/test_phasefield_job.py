@@ -7,6 +7,7 @@ import pytest
 
 from ostwald.app.cli import main
 from ostwald.app.jobs.phasefield import build, initial_field
+from ostwald.app.jobs.phasefield_grid import footprint
 from ostwald.app.jobs.phasefield_schema import TABLES, page
 from ostwald.app.jobs.runfiles import read_run_file
 from ostwald.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
@@ -213,6 +214,18 @@ def test_wells_and_elasticity(tmp_path):
     found = build(world, read_run_file(world, path, TABLES), path).elasticity.factor(1.0, 0.0, 0.0)
     # one soft direction: Y = (c11 + 2 c12)(c11 - c12) / c11 eta^2 times 2
     assert found == pytest.approx(cubic) == pytest.approx(2 * 1e-4 * (250 + 300) * (250 - 150) / 250, rel=1e-12)
+
+
+@pytest.mark.parametrize("more", ["", "mobility_coefficients = [1.0, 0.5]"])
+def test_memory_that_check_counts_is_what_the_solver_holds(tmp_path, more):
+    world, path = World(), tmp_path / "job.toml"
+    path.write_text(JOB.replace("[20, 18, 64]", "[48, 48, 64]").replace("epsilon = 3.0", f"epsilon = 3.0\n{more}"))
+    values = read_run_file(world, path, TABLES)
+    solver = build(world, values, path)
+    arrays = [a for a in vars(solver).values() if isinstance(a, np.ndarray) and a.size > solver.points / 2]
+    held = solver.fourier.nbytes + sum(a.nbytes for a in arrays)
+    assert footprint(values, solver.dtype, 1).memory == pytest.approx(held, rel=0.01)
+    solver.close()
 
 
 def test_rows_in_places_of_their_own(tmp_path):
