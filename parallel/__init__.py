@@ -1,10 +1,12 @@
 """Everything that knows about ranks."""
 
 from ostwald.parallel.bricks import Bricks, choose_grid
+from ostwald.parallel.diagonal import Diagonal
 from ostwald.parallel.fourier import Fourier, process_grid, spectrum_bytes
 from ostwald.parallel.ghosts import Ghosts
 from ostwald.parallel.halo import Halo
 from ostwald.parallel.migration import Blocks, block_range, from_blocks, migrate, to_blocks
+from ostwald.parallel.newton import NewtonKrylov, NotConverged
 from ostwald.parallel.parts import Parts, deal, extents
 from ostwald.parallel.random import philox_generator, philox_key, philox_normal, philox_uniform
 from ostwald.parallel.workqueue import WorkQueue
@@ -21,9 +23,12 @@ __all__ = [
     "Blocks",
     "Bricks",
     "CollectiveError",
+    "Diagonal",
     "Fourier",
     "Ghosts",
     "Halo",
+    "NewtonKrylov",
+    "NotConverged",
     "Parts",
     "WorkQueue",
     "World",

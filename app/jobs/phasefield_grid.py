@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 
 from ostwald.app.jobs.phasefield_stages import order
 from ostwald.app.jobs.schedule import Schedule
-from ostwald.app.phasefield import FiniteDifference
+from ostwald.app.phasefield import FiniteDifference, Implicit
 from ostwald.app.runfile import RunFileError
 from ostwald.parallel import deal, extents, process_grid, spectrum_bytes
 
+IMPLICIT_ARRAYS = 20
+"""Fields that an implicit step needs: Newton's vectors and those of GMRES."""
 BOUNDARIES = {"periodic": "periodic", "no-flux": "mirror"}
 
 
@@ -34,12 +37,17 @@ def check_method(values, path) -> None:
         return
     if values["model"]["equation"] != "cahn-hilliard":
         raise RunFileError(f"{path}: [solver] method: '{method}' solves the Cahn–Hilliard equation only")
-    if values["model"]["mobility_coefficients"] is not None:
+    if values["model"]["mobility_coefficients"] is not None and method != "petsc":
         raise RunFileError(f"{path}: [solver] method: '{method}' takes a constant mobility")
     if values["elasticity"]["misfit"] is not None or values["elasticity"]["eigenstrain"] is not None:
         raise RunFileError(f"{path}: [solver] method: '{method}' knows no elasticity")
     if any(values["noise"].values()):
         raise RunFileError(f"{path}: [noise]: '{method}' makes no noise")
+    if method == "petsc":
+        if values["grid"]["precision"] == "single":
+            raise RunFileError(f"{path}: [grid] precision: '{method}' works in double precision")
+        if importlib.util.find_spec("petsc4py") is None:
+            raise RunFileError(f"{path}: [solver] method: 'petsc' needs petsc4py, which is not installed")
     if walls and Schedule(values["analysis"]):
         raise RunFileError(f"{path}: [analysis]: needs a periodic box, not walls ([solver] boundaries)")
 
@@ -47,6 +55,11 @@ def check_method(values, path) -> None:
 def build_on_grid(world, values, path, well, shape, dtype, ranks) -> FiniteDifference:
     """The solver of a run file whose method is not the spectral one, without its field."""
     model = values["model"]
+    if values["solver"]["method"] == "petsc":
+        mobility = [model["mobility"] * c for c in model["mobility_coefficients"] or (1.0,)]
+        return Implicit(
+            world, shape, well, model["epsilon"], mobility, values["grid"]["spacing"], boundaries(values), ranks
+        )  # fmt: skip
     solver = FiniteDifference(
         world, shape, well, model["epsilon"], model["mobility"], values["grid"]["spacing"], dtype, boundaries(values), ranks
     )  # fmt: skip
@@ -82,4 +95,5 @@ def footprint(values, dtype, size: int, ranks=None) -> Footprint:
             memory += 2 * spectrum + math.prod(shape) * dtype.itemsize
         return Footprint(process_grid(shape, dtype, size, ranks), memory, held * spectrum, True)
     field = math.prod(shape) * dtype.itemsize
-    return Footprint(deal(shape, size, extents(shape)[1], ranks), field, field, False)
+    arrays = IMPLICIT_ARRAYS if values["solver"]["method"] == "petsc" else 1
+    return Footprint(deal(shape, size, extents(shape)[1], ranks), arrays * field, field, False)

@@ -190,8 +190,9 @@ SOLVER = Table(
         "method": Key(
             "str",
             "spectral",
-            choices=("spectral", "finite-difference"),
-            doc="spectral: semi-implicit in Fourier space; finite-difference: explicit, for short time steps",
+            choices=("spectral", "finite-difference", "petsc"),
+            doc="spectral: semi-implicit in Fourier space; finite-difference: explicit, for short time steps; petsc: implicit "
+            "finite differences for long ones, double precision",
         ),
         "order": Key(
             "int",

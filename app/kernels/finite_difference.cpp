@@ -238,6 +238,127 @@ void flow(py::array field, int n, int first, int last, std::array<double, 3> spa
   });
 }
 
+// ---- the right-hand side and its derivative, for implicit steps ----------------------------------------------------------
+
+// f(z) after the values of K lines and those before and behind them along z are in `at`: here, low, high.
+template <class T> struct Along {
+  vec<T> here, low, high;
+};
+template <int K, class T, class F> OSTWALD_INLINE void each_vector(const Line<T>* line, int n, bool mirror, F&& f) {
+  constexpr int W = lanes<T>;
+  const int last = (n - 1) / W * W;
+  Along<T> at[K];
+  vec<T> before[K], here[K];
+  for (int k = 0; k < K; k++) before[k] = splat(line[k].here[mirror ? 0 : n - 1]), here[k] = load(line[k].here);
+  for (int z = 0; z <= last; z += W) {
+    for (int k = 0; k < K; k++) {
+      const T right = line[k].here[mirror ? n - 1 : 0];
+      if (z == last && n - last < W) here[k][n - last] = right;
+      const vec<T> next = z < last ? load(line[k].here + z + W) : splat(right);
+      at[k] = {here[k], behind_last<T>(before[k], here[k]), before_first<T>(here[k], next)};
+      before[k] = here[k], here[k] = next;
+    }
+    f(z, at);
+  }
+}
+
+// ∇·(M ∇μ) from the flows through the six (four) faces of a point, M being the mean of both sides. half: 1/(2 h²) of the axes.
+template <bool three, class T>
+OSTWALD_INLINE vec<T> divergence(const Line<T>& mu, const Line<T>& m, const Along<T>& u, const Along<T>& w, const std::array<T, 3>& half, int z) {
+  const auto side = [&](vec<T> p, vec<T> q) __attribute__((always_inline)) { return (q + w.here) * (p - u.here); };
+  vec<T> s = half[0] * (side(load(mu.before + z), load(m.before + z)) + side(load(mu.behind + z), load(m.behind + z)));
+  s += half[2] * (side(u.low, w.low) + side(u.high, w.high));
+  if constexpr (three) s += half[1] * (side(load(mu.below + z), load(m.below + z)) + side(load(mu.above + z), load(m.above + z)));
+  return s;
+}
+
+template <class T> Line<T> shifted(const Line<T>& l, int64_t by) {
+  return {l.here + by, l.before + by, l.behind + by, l.below + by, l.above + by};
+}
+
+template <class T, class Well> struct Tendency {
+  const Grid<T> grid;
+  const T* direction;  // laid out as the field, or null: then ∇·(M ∇μ), else its derivative along this
+  T* out;              // the inner points, C-contiguous
+  const Well well;
+  const wells::Polynomial<T, 0> mobility;
+  const Laplacian<T> stiffness;
+  const std::array<T, 3> half;
+
+  // Rows of the ring: μ and M; for the derivative also those of its own, δμ and M' v.
+  template <bool three, bool derivative> void slab(int a, int b, T* ring) const {
+    const int n = grid.points;
+    const int64_t row = grid.row;
+    const Slab<T> s{grid, a, b, nullptr, nullptr};
+    Grid<T> other = grid;
+    if (derivative) other.data = const_cast<T*>(direction);
+    const Slab<T> v{other, a, b, nullptr, nullptr};
+    roll<three>(
+        a, b, grid.lines, (derivative ? 4 : 2) * row, ring,
+        [&](int x, int y, T* to) {
+          along<three>(s.line(x, y), stiffness, n, grid.mirror, [&](int z, vec<T> u, vec<T> l) __attribute__((always_inline)) {
+            store(to + z, well.derivative(u) + l), store(to + row + z, mobility.value(u));
+          });
+          if constexpr (derivative) {
+            const T* phi = s.line(x, y).here;
+            along<three>(v.line(x, y), stiffness, n, grid.mirror, [&](int z, vec<T> u, vec<T> l) __attribute__((always_inline)) {
+              const vec<T> at = load(phi + z);
+              store(to + 2 * row + z, well.curvature(at) * u + l), store(to + 3 * row + z, mobility.derivative(at) * u);
+            });
+          }
+        },
+        [&](int x, int y, const Line<T>& made) {
+          T* to = out + (int64_t(x) * grid.lines + y) * n;
+          const Line<T> line[4] = {made, shifted(made, row), shifted(made, 2 * row), shifted(made, 3 * row)};
+          each_vector<derivative ? 4 : 2>(line, n, grid.mirror, [&](int z, const Along<T>* at) __attribute__((always_inline)) {
+            vec<T> d = divergence<three>(line[derivative ? 2 : 0], line[1], at[derivative ? 2 : 0], at[1], half, z);
+            if constexpr (derivative) d += divergence<three>(line[0], line[3], at[0], at[3], half, z);
+            if (z + lanes<T> <= n) store(to + z, d);
+            else
+              for (int i = 0; z + i < n; i++) to[z + i] = d[i];
+          });
+        });
+  }
+
+  template <bool three, bool derivative> void run(int threads) const {
+    threads = std::max(1, std::min(threads, grid.planes / 4));
+#pragma omp parallel num_threads(threads)
+    {
+      Buffer<T> ring(3 * (grid.lines + (three ? 2 : 0)) * (derivative ? 4 : 2) * grid.row);
+#pragma omp for schedule(static)
+      for (int k = 0; k < threads; k++) slab<three, derivative>(grid.planes * k / threads, grid.planes * (k + 1) / threads, ring);
+    }
+  }
+};
+
+void tendency(py::array field, py::object direction, py::array out, int n, std::array<double, 3> spacing, wells::Terms terms,
+              std::vector<double> mobility, double epsilon, bool mirror, int threads) {
+  by_dtype(field, [&](auto t) {
+    using T = decltype(t);
+    const Grid<T> grid(field, n, mirror, false);
+    const T* v = nullptr;
+    if (!direction.is_none()) {
+      const py::array a = py::reinterpret_borrow<py::array>(direction);
+      v = Grid<T>(a, n, mirror, false).data;
+      require(a.size() == field.size() && a.shape(1) == field.shape(1) && a.ndim() == field.ndim(), "field and direction must be laid out alike");
+    }
+    T* to = elements<T>(out, "out", int(field.ndim()), true);
+    require((out.flags() & py::array::c_style) && out.size() == int64_t(grid.planes) * grid.lines * n && out.shape(0) == grid.planes,
+            "out must hold the inner points, C-contiguous");
+    require(mobility.size() >= 2 && mobility.size() <= wells::MOST + 1, "a mobility has 2 to 13 coefficients");
+    std::array<double, 3> inverse;
+    std::array<T, 3> half;
+    for (int k = 0; k < 3; k++) inverse[k] = 1 / (spacing[k] * spacing[k]), half[k] = T(0.5 * inverse[k]);
+    wells::with_well<T>(terms, [&](const auto& well) {
+      const Tendency<T, std::decay_t<decltype(well)>> sweep{
+          grid, v, to, well, wells::Polynomial<T, 0>(mobility), Laplacian<T>(-epsilon, inverse, grid.three), half};
+      py::gil_scoped_release release;
+      if (v) grid.three ? sweep.template run<true, true>(threads) : sweep.template run<false, true>(threads);
+      else grid.three ? sweep.template run<true, false>(threads) : sweep.template run<false, false>(threads);
+    });
+  });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_finite_difference, module) {
@@ -249,4 +370,8 @@ PYBIND11_MODULE(_finite_difference, module) {
              "field: (n0 + 4, [n1 + 4,] row), the first n of a row being points; mirror: the ends of the last axis, else it is periodic.\n"
              "below, above: copies of the two planes before `first` and from `last` on, where the field no longer has their old values.\n"
              "sums (n0, 5): of each plane before it moves, Σ g, Σ |∇φ|² (one-sided differences), Σ u, lowest and highest u. rate 0: only these.");
+  module.def("tendency", &tendency, "field"_a, "direction"_a, "out"_a, "n"_a, "spacing"_a, "well"_a, "mobility"_a, "epsilon"_a,
+             "mirror"_a, "threads"_a = 1,
+             "out (inner points) = ∇·(M ∇(g'(φ) - ε∇²φ)) of u = φ - centre, M a polynomial of u (coefficients, the lowest first);\n"
+             "with a direction, laid out as the field with ghosts: the derivative along it.");
 }

@@ -8,6 +8,7 @@ from ostwald.app.phasefield.elasticity import Elasticity, cubic
 from ostwald.app.phasefield.equilibrium import HeterogeneousElasticity
 from ostwald.app.phasefield.errors import Diverged, NoEquilibrium
 from ostwald.app.phasefield.finite_difference import FiniteDifference
+from ostwald.app.phasefield.implicit import Implicit
 from ostwald.app.phasefield.initial import (
     Constant,
     GaussianNoise,
@@ -40,6 +41,7 @@ __all__ = [
     "GaussianNoise",
     "Given",
     "HeterogeneousElasticity",
+    "Implicit",
     "InitialField",
     "Isotropy",
     "Layers",
