@@ -161,7 +161,7 @@ ELASTICITY = Table(
             doc="of constants: u³ (10 - 15 u + 6 u²) from one φ to the other (default), or linear in φ everywhere",
         ),
         "tolerance": Key(
-            "float", None, above=0, high=0.1, doc="of strains, relative to those of misfit and load; default 1e-4"
+            "float", None, above=0, high=0.1, doc="of strains, relative to those of misfit and load; default 1e-6"
         ),
     },
     doc="Coherent elasticity, of one set of constants or of two phases; without this table there is none.",

@@ -29,7 +29,7 @@ class HeterogeneousElasticity:
 
     def __init__(
         self, low, high, eigenstrain, dimensions=3, between=(0.0, 1.0), smooth=True, mean_strain=None, mean_stress=None,
-        tolerance=1e-4,
+        tolerance=1e-6,
     ):  # fmt: skip
         ends = [Elasticity(c, eigenstrain, dimensions) for c in (low, high)]
         middle = 0.5 * (np.array(low, float) + np.array(high, float))

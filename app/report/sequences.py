@@ -156,12 +156,13 @@ def _figures(plan, data):
 
 def _histogram(values, xlabel, name=None) -> str:
     figure, axes = blank()
+    if len(values) and np.ptp(values) <= 1e-9 * np.abs(values).max(initial=0):  # means that differ by rounding only
+        values = np.full(len(values), values[0])
     distinct = np.unique(values)
-    bins = np.histogram_bin_edges(values, min(40, max(8, int(np.sqrt(len(values))))))
     if len(distinct) <= 12 and len(distinct) < len(values):
         axes.bar([f"{x:g}" for x in distinct], [np.sum(values == x) for x in distinct], color=LINES[0], width=0.6)
     else:
-        axes.hist(values, bins, color=LINES[0])
+        axes.hist(values, min(40, max(8, int(np.sqrt(len(values))))), color=LINES[0])
     dress(axes, xlabel, "sequences")
     return svg_of(figure, f"histogram {name or xlabel}")
 
