@@ -10,6 +10,8 @@ from ostwald.app import picture
 
 POINTS = 64
 """Along an axis, at most: finer fields are averaged."""
+AT_A_TIME = 200_000
+"""Points that are drawn together."""
 BODY = (0.28, 0.47, 0.72)
 LIGHT = np.array([-0.42, 0.50, 0.757])
 _TETRAHEDRA = [
@@ -117,16 +119,19 @@ def _rasterised(pixels, colours, shape):
     longest = np.linalg.norm(pixels[..., :2] - np.roll(pixels[..., :2], 1, axis=1), axis=2).max(axis=1, initial=0.0)
     parts = np.maximum(np.ceil(1.2 * longest), 1).astype(int)
     for n in np.unique(parts):
-        corners, shades = pixels[parts == n], colours[parts == n]
-        for i in range(n + 1):
-            for j in range(n + 1 - i):
-                w = np.array([i, j, n - i - j]) / n
-                x, y, depth = np.tensordot(w, corners, (0, 1)).T
-                column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-                pixel = np.clip(row, 0, shape[0] - 1) * shape[1] + np.clip(column, 0, shape[1] - 1)
-                nearer = np.flatnonzero(depth > front[pixel])
-                pixel = pixel[nearer]
-                front[pixel] = depth[nearer]
-                out[pixel, :3] = np.clip(255 * np.tensordot(w, shades[nearer], (0, 1)), 0, 255)
+        mine = np.flatnonzero(parts == n)
+        i, j = (k.ravel() for k in np.mgrid[: n + 1, : n + 1])
+        weights = np.stack([i, j, n - i - j], 1)[i + j <= n] / n
+        some = max(AT_A_TIME // len(weights), 1)
+        for first in range(0, len(mine), some):
+            few = mine[first : first + some]
+            x, y, depth = np.moveaxis(weights @ pixels[few], -1, 0).reshape(3, -1)
+            column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+            pixel = np.clip(row, 0, shape[0] - 1) * shape[1] + np.clip(column, 0, shape[1] - 1)
+            shade = (weights @ colours[few]).reshape(-1, 3)
+            nearer = np.flatnonzero(depth > front[pixel])
+            pixel = pixel[nearer]
+            front[pixel] = depth[nearer]
+            out[pixel, :3] = np.clip(255 * shade[nearer], 0, 255)
     out[np.isfinite(front), 3] = 255
     return out.reshape(*shape, 4), front
