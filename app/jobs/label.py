@@ -14,6 +14,7 @@ from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopped, Stopping
 from ostwald.app.potentials import PotentialError
+from ostwald.app.potentials.calculator import OstwaldCalculator
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.app.training.checks import check as check_set
 from ostwald.app.training.generate import Recipe
@@ -76,7 +77,10 @@ class Labelling:
         return self._finish(reason)
 
     def _make(self, number):
-        """The labelled structures of a piece."""
+        """The labelled structures of a piece: the same bits whatever this rank has made before."""
+        for calculator in (self.driver, self.teacher):
+            if isinstance(calculator, OstwaldCalculator):
+                calculator.forget()
         k, piece = self.pieces[number]
         recipe, keep, found = self.recipes[k], self.values["keep"], []
         timers = self.world.timers

@@ -83,6 +83,10 @@ class OstwaldCalculator(Calculator):
         elif "stress" in properties or "stresses" in properties:
             raise PropertyNotImplementedError("stress needs three cell vectors")
 
+    def forget(self):
+        """The next calculation builds its list anew, so that the order of its sums does not depend on earlier ones."""
+        self._reference = None
+
     def _neighbourhoods(self, atoms) -> Neighbourhoods:
         positions, n = atoms.positions, len(atoms)
         if not np.isfinite(positions).all():
