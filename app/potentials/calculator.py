@@ -84,7 +84,8 @@ class OstwaldCalculator(Calculator):
             raise PropertyNotImplementedError("stress needs three cell vectors")
 
     def forget(self):
-        """The next calculation builds its list anew, so that the order of its sums does not depend on earlier ones."""
+        """The next calculation begins as the first one did: in the same order of sums, whatever was computed before."""
+        self.reset()
         self._reference = None
 
     def _neighbourhoods(self, atoms) -> Neighbourhoods:
