@@ -363,7 +363,7 @@ def open_field(path, name: str | None = None, frame: int = -1):
     if path.suffix == ".npy":
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise FieldsError(f"{path}: cannot be read ({error})") from None
         return _checked(path, values)
     try:

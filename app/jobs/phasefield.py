@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
-from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method, footprint
+from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method, check_parts, footprint
 from ostwald.app.jobs.phasefield_outputs import Outputs, make_analyses
 from ostwald.app.jobs.phasefield_schema import KINDS, TABLES, heterogeneous
 from ostwald.app.jobs.phasefield_stages import Stages, adaptive, check_order, described, order, stage_steps, stage_time
@@ -44,6 +44,7 @@ from ostwald.io.rates import LEAST, Rate, disk_rate
 from ostwald.io.rates import lines as lines_of_rates
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
+from ostwald.parallel import CollectiveError
 
 COLUMNS = ("step", "time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high", "point_steps_per_second")
 ADAPTIVE_COLUMNS = ("timestep", "error")
@@ -113,7 +114,9 @@ class PhaseField:
                     f"stopped: {reason}; checkpoint at step {solver.steps}. To go on: ostwald resume {self.directory.path}"
                 )
             except Diverged as error:
-                raise Diverged(f"{error}. The last checkpoint stays: {self.directory.checkpoints}") from error
+                kept = self.resumed or self.checkpoints.count
+                stays = f". The last checkpoint stays: {self.directory.checkpoints}" if kept else ""
+                raise Diverged(f"{error}{stays}") from error
             finally:
                 self.progress.close()
         self._finish(status)
@@ -374,7 +377,7 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         if len(well.minima()) < 2:
             raise RunFileError(f"{path}: [analysis]: needs a well of two minima")
         try:
-            make_analyses(values["analysis"], len(shape))
+            make_analyses(values["analysis"], grid["shape"])
         except ValueError as error:
             raise RunFileError(f"{path}: [analysis]: {error}") from None
     try:
@@ -407,11 +410,14 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
 
 
 def set_initial(solver, values, path) -> None:
-    """Collective. The field that the run starts from."""
+    """Collective. The field that the run starts from. CollectiveError where it is not finite."""
     field = initial_field(values, path, solver.parts.shape, solver.spacing)
     if values["initial"]["exact_mean"] is not None:
         field = field.with_mean(values["initial"]["exact_mean"], solver.parts)
-    solver.set_field(field.source(solver.parts))
+    try:
+        solver.set_field(field.source(solver.parts))
+    except CollectiveError as error:
+        raise CollectiveError(f"{path}: [initial]: {error}", error.rank) from None
 
 
 # ---- entry points -------------------------------------------------------------------------------------------------
@@ -421,6 +427,7 @@ def run(world, path, directory=None, force=False) -> int:
     """Starts the job of a run file."""
     values = read_run_file(world, path, TABLES)
     world.use_threads(values["parallel"]["threads"])
+    check_parts(values, path, world.size)
     solver = build(world, values, path, ranks=values["parallel"]["grid"])
     set_initial(solver, values, path)
     where = directory or values["job"]["directory"] or default_directory(path)
@@ -487,8 +494,7 @@ def check(world, path, ranks=None) -> int:
     values = read_run_file(world, path, TABLES)
     shape, grid = values["grid"]["shape"], values["parallel"]["grid"]
     ranks = ranks or (math.prod(grid) if grid else world.size)
-    if grid and math.prod(grid) != ranks:
-        raise RunFileError(f"{path}: [parallel] grid: {grid[0]} × {grid[1]} parts do not match {ranks} ranks")
+    check_parts(values, path, ranks)
     dtype = precision(values)
     try:
         plan = footprint(values, dtype, ranks, grid)
@@ -497,10 +503,8 @@ def check(world, path, ranks=None) -> int:
     points, (p0, p1) = math.prod(shape), plan.ranks
     small = list(shape)
     while math.prod(small) > SAMPLE:
-        k = max((k for k in range(len(small)) if small[k] % 2 == 0), key=lambda k: small[k], default=None)
-        if k is None:
-            break
-        small[k] //= 2
+        k = small.index(max(small))
+        small[k] //= next((p for p in (2, 3, 5, 7) if small[k] % p == 0), 2)
     alone = world if world.size == 1 else world.split(world.rank)
     solver = build(alone, values, path, shape=small)
     initial_field(values, path, tuple(shape), solver.spacing)

@@ -44,12 +44,23 @@ def check_method(values, path) -> None:
     if any(values["noise"].values()):
         raise RunFileError(f"{path}: [noise]: '{method}' makes no noise")
     if method == "petsc":
+        if values["solver"]["order"] is not None:
+            raise RunFileError(
+                f"{path}: [solver] order: has no effect with method = 'petsc', whose steps are of second order"
+            )
         if values["grid"]["precision"] == "single":
             raise RunFileError(f"{path}: [grid] precision: '{method}' works in double precision")
         if importlib.util.find_spec("petsc4py") is None:
             raise RunFileError(f"{path}: [solver] method: 'petsc' needs petsc4py, which is not installed")
     if walls and Schedule(values["analysis"]):
         raise RunFileError(f"{path}: [analysis]: needs a periodic box, not walls ([solver] boundaries)")
+
+
+def check_parts(values, path, ranks: int) -> None:
+    """RunFileError where [parallel] grid is for another number of ranks."""
+    grid = values["parallel"]["grid"]
+    if grid and math.prod(grid) != ranks:
+        raise RunFileError(f"{path}: [parallel] grid: {grid[0]} × {grid[1]} parts do not match {ranks} ranks")
 
 
 def build_on_grid(world, values, path, well, shape, dtype, ranks) -> FiniteDifference:

@@ -20,7 +20,7 @@ class Outputs:
         self.world, self.solver = world, solver
         last, resumed = state or {}, state is not None
         self.analysed, self.file = Schedule(values["analysis"], last.get("analysis")), directory.profiles_file
-        self.analyses = make_analyses(values["analysis"], len(solver.parts.shape), last) if self.analysed else []
+        self.analyses = make_analyses(values["analysis"], solver.parts.shape, last) if self.analysed else []
         self.profiles, self.rate = None, Rate()
         if self.analysed and resumed and self.file.exists():
             self.profiles = ProfileFile.resume(self.file, world, solver.steps - 1)
@@ -82,15 +82,15 @@ class Outputs:
                 file.close()
 
 
-def make_analyses(table, dimensions: int, state=None) -> list:
+def make_analyses(table, shape, state=None) -> list:
     """The analyses that a table [analysis] asks for. ValueError where one cannot be; state: of Outputs.state()."""
     found = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
     if table["modes"] is not None:
-        found.append(Modes(table["modes"], dimensions, (state or {}).get("modes")))
+        found.append(Modes(table["modes"], shape, (state or {}).get("modes")))
     if table["roughness"]:
         found.append(Boundary(table["level"]))
     if table["isotropy"]:
-        if dimensions != 2:
+        if len(shape) != 2:
             raise ValueError("isotropy is that of a field of two dimensions")
         found.append(Isotropy())
     return found

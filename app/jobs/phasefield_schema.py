@@ -199,7 +199,7 @@ SOLVER = Table(
             None,
             low=1,
             high=2,
-            doc="of time steps; default: 2 where a stage has a tolerance, which needs it, else 1",
+            doc="of time steps; default: 2 where a stage has a tolerance, which needs it, else 1; not for petsc, whose is 2",
         ),
         "boundaries": Key(
             "str|str*",
@@ -305,8 +305,9 @@ def _check_stage(v, error):
         return
     if v["time"] is None:
         raise error("time", "is required with a tolerance, and steps are not known then")
-    if v["shortest"] is not None and v["longest"] is not None and v["shortest"] > v["longest"]:
-        raise error("longest", f"must not be below shortest ({v['shortest']:g}), got {v['longest']:g}")
+    for short, long in (("shortest", "longest"), ("shortest", "timestep"), ("timestep", "longest")):
+        if v[short] is not None and v[long] is not None and v[short] > v[long]:
+            raise error(long, f"must not be below {short} ({v[short]:g}), got {v[long]:g}")
 
 
 STAGE = Table(
@@ -345,10 +346,19 @@ SERIES = Table(
 )
 
 
+def _check_scheduled(v, error, table):
+    """A table that says what, but not when, would do nothing."""
+    if not schedule.Schedule(v):
+        for name, key in table.keys.items():
+            if v[name] != key.default:
+                raise error(name, "has no effect without every, interval, times or first")
+
+
 def _check_fields(v, error):
     schedule.check(v, error)
     if not v["names"] or len(set(v["names"])) != len(v["names"]):
         raise error("names", "must be different names, one or more")
+    _check_scheduled(v, error, FIELDS)
 
 
 FIELDS = Table(
@@ -364,6 +374,12 @@ FIELDS = Table(
     check=_check_fields,
 )
 
+
+def _check_analysis(v, error):
+    schedule.check(v, error)
+    _check_scheduled(v, error, ANALYSIS)
+
+
 ANALYSIS = Table(
     "analysis",
     {
@@ -377,7 +393,7 @@ ANALYSIS = Table(
         "level": Key("float", None, doc="φ of the interface; default: the middle of the well's outermost minima"),
     },
     doc="Characteristic lengths, interfaces, topology and domains on the fly, in the time series.",
-    check=schedule.check,
+    check=_check_analysis,
 )
 
 LOG = Table("log", {"every": Key("int", 100, low=1, doc="steps between lines of the log")}, doc="The log.")

@@ -64,12 +64,13 @@ class Stages:
         position = position or dict(number=0, step=solver.steps, time=solver.time, adaptive=None)
         self.stages, self.solver, self._control = stages, solver, None
         self.number, self._step, self._time = position["number"], position["step"], position["time"]
-        if not self.finished and adaptive(self.stage):
+        if self.number < len(self.stages) and adaptive(self.stage):  # a run file made shorter has no such stage
             self._start_control(position["adaptive"])
 
     @property
     def finished(self) -> bool:
-        return self.number >= len(self.stages)
+        """Whether the last stage is done. It stays the present one: a run file that makes it longer, or adds another, goes on."""
+        return self.number >= len(self.stages) or (self.number == len(self.stages) - 1 and self.ended)
 
     @property
     def stage(self) -> dict:
@@ -102,9 +103,11 @@ class Stages:
         return end - CLOSE * abs(end)
 
     def next(self) -> None:
-        """Goes on to the next stage."""
+        """Goes on to the next stage, if there is one."""
+        if self.finished:
+            return
         self.number, self._step, self._time = self.number + 1, self.solver.steps, self.solver.time
-        if not self.finished and adaptive(self.stage):
+        if adaptive(self.stage):
             self._start_control()
 
     def advance(self, measured: bool, until: float) -> dict | None:

@@ -86,16 +86,18 @@ class Modes:
     """Amplitudes |φ^| of some wave vectors 2π modes/L, and their growth rates log(|later|/|earlier|)/(t2 - t1) since the
     measurement before; NaN in the first one.
 
-    modes: integers, (m, d) or one after another. earlier: what .earlier was, to go on behind a restart: (time, amplitudes).
+    modes: integers, (m, d) or one after another. shape: of the grid. earlier: what .earlier was, to go on behind a restart: (time, amplitudes).
     """
 
-    def __init__(self, modes, dimensions: int, earlier=None):
-        modes = np.asarray(modes)
+    def __init__(self, modes, shape, earlier=None):
+        modes, dimensions = np.asarray(modes), len(shape)
         if modes.size % dimensions or not modes.size or modes.dtype.kind not in "iu":
             raise ValueError(f"modes must be {dimensions} integers each")
         self.modes, self.earlier = modes.reshape(-1, dimensions), earlier
         if not self.modes.any(axis=1).all():
             raise ValueError("a mode must have a wave number that is not 0")
+        if (2 * np.abs(self.modes) > np.array(shape)).any():
+            raise ValueError("modes must lie within half of the grid's points along each axis: it has no shorter waves")
         names = ["_".join(str(k).replace("-", "m") for k in mode) for mode in self.modes.tolist()]
         self.columns = {f"amplitude_{name}": "1" for name in names} | {f"growth_{name}": "1/time" for name in names}
 

@@ -316,7 +316,12 @@ class Spheres(InitialField):
     def __post_init__(self):
         super().__post_init__()
         centres = np.array(self.centres, float).reshape(-1, len(self.shape))
-        radii = np.broadcast_to(np.asarray(self.radii, float), len(centres))
+        radii = np.asarray(self.radii, float)
+        if radii.ndim and radii.shape != (len(centres),):
+            raise ValueError(
+                f"radii are one for all spheres or one for each, not {radii.size} for {len(centres)} centres"
+            )
+        radii = np.broadcast_to(radii, len(centres))
         if not (np.isfinite(centres).all() and (radii > 0).all() and self.epsilon >= 0):
             raise ValueError("spheres have finite centres, positive radii and an interface width of 0 or more")
         if len(radii) and 2 * radii.max() > min(self.lengths):

@@ -78,6 +78,11 @@ def test_times_are_met_and_a_run_resumes_bit_for_bit(tmp_path):
         ),
         ("time = 3.0", "steps = 3", "[stage 2] time: is required with a tolerance"),
         ("longest = 0.5", "longest = 0.5\nshortest = 1.0", "[stage 3] longest: must not be below shortest"),
+        (
+            "longest = 0.5",
+            "longest = 0.5\ntimestep = 1.0",
+            "[stage 3] longest: must not be below timestep (1), got 0.5",
+        ),
         ("tolerance = 0.01", "tolerance = 2.0", "[stage 2] tolerance: must be at most 1"),
         ("[[stage]]\ntimestep", "[solver]\norder = 1\n[[stage]]\ntimestep", "needs steps of second order"),
         ("epsilon = 3.0", 'epsilon = 3.0\nequation = "allen-cahn"', "for the spectral Cahn–Hilliard equation"),

@@ -210,6 +210,7 @@ def test_wrong_use(tmp_path, world, monkeypatch):
     assert fields_info(tmp_path / "other.h5") is None
     np.save(tmp_path / "complex.npy", np.zeros((3, 3), complex))
     (tmp_path / "text.npy").write_text("no")
+    (tmp_path / "empty.npy").touch()
     for name, field, frame, words in (
         ("fields.h5", "phi", 2, "no frame 2, but 2"),
         ("fields.h5", "psi", -1, "has no dataset psi"),
@@ -217,6 +218,7 @@ def test_wrong_use(tmp_path, world, monkeypatch):
         ("other.h5", "b", -1, "two or three axes"),
         ("complex.npy", None, -1, "real"),
         ("text.npy", None, -1, "cannot be read"),
+        ("empty.npy", None, -1, "cannot be read"),
         ("none.h5", None, -1, "cannot be read"),
         ("none.npy", None, -1, "cannot be read"),
     ):

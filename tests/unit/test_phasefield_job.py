@@ -94,10 +94,15 @@ MISTAKES = [
     ("[series]", "[noise]\namplitude = nan\n[series]", "[noise] amplitude: must be finite"),
     ('kind = "uniform"', 'kind = "unifrom"', "did you mean 'uniform'"),
     ('kind = "uniform"', 'kind = "spheres"', "[initial]"),
-    ("amplitude = 0.1", "amplitude = 1e308", "the field must be finite"),
+    ("amplitude = 0.1", "amplitude = 1e308", "[initial]: the field must be finite"),
+    (
+        'kind = "uniform"\nmean = 0.45\namplitude = 0.1',
+        'kind = "spheres"\ncentres = [1.0, 2.0, 3.0]\nradii = [1.0, 2.0]',
+        "[initial]: radii are one for all spheres or one for each, not 2 for 1 centres",
+    ),
     ("amplitude = 0.1", "amplitude = 0.1\ncells = 4", "[initial] cells: has no effect"),
     ('kind = "uniform"\nmean = 0.45\namplitude = 0.1', 'kind = "file"', "[initial] file: is required"),
-    ("[series]", "[parallel]\ngrid = [3, 7]\n[series]", "[grid]: a process grid of 3 x 7 is not"),
+    ("[series]", "[parallel]\ngrid = [3, 7]\n[series]", "[parallel] grid: 3 × 7 parts do not match"),
 ]
 
 

@@ -46,6 +46,7 @@ MISTAKES = [
     ([("[series]", ELASTIC)], "'finite-difference' knows no elasticity"),
     ([("[series]", "[noise]\ntemperature = 0.1\n[series]")], "'finite-difference' makes no noise"),
     ([("[series]", ANALYSIS)], "[analysis]: needs a periodic box"),
+    ([('"finite-difference"', '"petsc"\norder = 1')], "[solver] order: has no effect with method = 'petsc'"),
 ]
 
 

@@ -71,6 +71,13 @@ def test_frames_and_analyses_at_given_times(tmp_path):
         ("first = 0.04", "modes = [0, 0]\nfirst = 0.04", "[analysis]: a mode must have"),
         ("interval = 0.3", "names = []", "[fields] names: must be"),
         ("interval = 0.3", 'names = ["phy"]', "[fields] names: 'phy' is not known; did you mean 'phi'"),
+        (
+            "times = [0.1, 0.11, 0.5]\ninterval = 0.3",
+            'precision = "double"',
+            "[fields] precision: has no effect without",
+        ),
+        ("first = 0.04\nper_decade = 1", "modes = [1, 0]", "[analysis] modes: has no effect without every"),
+        ("first = 0.04", "modes = [1, 17]\nfirst = 0.04", "[analysis]: modes must lie within half of the grid"),
         ("interval = 0.3", 'names = ["stress"]', "[fields] names: 'stress' needs the table [elasticity]"),
         ("first = 0.04\n", "", "[analysis] per_decade: goes together with first"),
     ],
@@ -141,11 +148,11 @@ def test_profiles_and_growth_rates(tmp_path):
 def test_growth_rates_go_on_behind_a_restart():
     solver = CahnHilliard(World(), (24, 32), double_well(3.0), 3.0)
     solver.set_field(Perlin((24, 32), amplitude=0.1, cells=4).source(solver.parts))
-    modes = Modes([1, 0, 2, 1], 2)
+    modes = Modes([1, 0, 2, 1], solver.parts.shape)
     modes.measure(solver)
     solver.step(0.02, 5)
     earlier = json.loads(json.dumps(modes.earlier))  # as a checkpoint keeps it
-    assert Modes([1, 0, 2, 1], 2, earlier).measure(solver) == modes.measure(solver)
+    assert Modes([1, 0, 2, 1], solver.parts.shape, earlier).measure(solver) == modes.measure(solver)
 
 
 def test_the_page_of_a_run(tmp_path):
