@@ -81,8 +81,8 @@ def _run_file(path: Path, raw: dict) -> str:
 
 
 def _phasefield_run_file(path: Path, raw: dict) -> str:
-    from ostwald.app.jobs.phasefield import described
     from ostwald.app.jobs.phasefield_schema import TABLES
+    from ostwald.app.jobs.phasefield_stages import described
 
     values = validate(raw, TABLES, path)
     grid, model = values["grid"], values["model"]

@@ -8,43 +8,21 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
-from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method, check_parts, footprint
-from ostwald.app.jobs.phasefield_outputs import Outputs, make_analyses
-from ostwald.app.jobs.phasefield_schema import KINDS, TABLES, heterogeneous
-from ostwald.app.jobs.phasefield_stages import Stages, adaptive, check_order, described, order, stage_steps, stage_time
-from ostwald.app.jobs.progress import Progress, clock
+from ostwald.app.jobs.phasefield_grid import check_parts
+from ostwald.app.jobs.phasefield_outputs import Outputs
+from ostwald.app.jobs.phasefield_schema import TABLES
+from ostwald.app.jobs.phasefield_setup import build, make_noise, set_initial
+from ostwald.app.jobs.phasefield_stages import Stages, described, order
+from ostwald.app.jobs.progress import Progress
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
-from ostwald.app.jobs.schedule import Schedule
 from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
-from ostwald.app.phasefield import (
-    AllenCahn,
-    CahnHilliard,
-    Diverged,
-    Elasticity,
-    Given,
-    HeterogeneousElasticity,
-    Mesh,
-    Noise,
-    RegularSolution,
-    SecondOrder,
-    VariableMobility,
-    Well,
-    cubic,
-    double_well,
-    quantities,
-    quartic_well,
-)
-from ostwald.app.phasefield.adaptive import fastest_growth_time
-from ostwald.app.phasefield.variable_mobility import greatest_mobility
+from ostwald.app.phasefield import Diverged
 from ostwald.app.runfile import RunFileError, dumps
 from ostwald.io.checkpoint import list_checkpoints, read_checkpoint, write_checkpoint
-from ostwald.io.fields import FieldsError, open_field
-from ostwald.io.meshes import read_mesh
 from ostwald.io.rates import LEAST, Rate, disk_rate
 from ostwald.io.rates import lines as lines_of_rates
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.timeseries import TimeSeries
-from ostwald.parallel import CollectiveError
 
 COLUMNS = ("step", "time", "energy", "bulk", "gradient", "elastic", "mean", "low", "high", "point_steps_per_second")
 ADAPTIVE_COLUMNS = ("timestep", "error")
@@ -52,12 +30,6 @@ ADAPTIVE_COLUMNS = ("timestep", "error")
 SECTIONS = ("step", "analysis", "output")
 SMALL = 50_000
 """Points of a rank below which signals and wall time are looked at every STOP_EVERY steps, not at each."""
-BASE_BYTES = 80e6
-"""Interpreter, libraries and MPI of one rank."""
-NETWORK = 12.5e9
-"""Bytes a second that `check` assumes between nodes: 100 Gbit/s."""
-SAMPLE = 128**3
-"""Points of the grid on which `check` times a few steps."""
 
 
 class PhaseField:
@@ -279,147 +251,6 @@ def timing_table(f) -> str:
     return "\n".join(lines)
 
 
-# ---- what the run file means --------------------------------------------------------------------------------------
-
-
-def make_well(model) -> Well | RegularSolution:
-    if model["well"] == "double":
-        return double_well(model["epsilon"])
-    if model["well"] == "quartic":
-        return quartic_well(model["height"], model["low"], model["high"])
-    if model["well"] == "regular-solution":
-        cut = {} if model["cut"] is None else dict(cut=model["cut"])
-        return RegularSolution(model["omega"], model["temperature"], **cut)
-    return Well(model["centre"], tuple(model["coefficients"]))
-
-
-def tensor(numbers) -> list:
-    """(3, 3) of xx, yy, zz, yz, xz, xy."""
-    xx, yy, zz, yz, xz, xy = numbers
-    return [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
-
-
-def constants(table, prefix="") -> np.ndarray:
-    """(6, 6)"""
-    if table[prefix + "constants"] is not None:
-        return np.reshape(table[prefix + "constants"], (6, 6))
-    return cubic(*(table[prefix + key] for key in ("c11", "c12", "c44")))
-
-
-def make_elasticity(table, dimensions, well) -> Elasticity | HeterogeneousElasticity | None:
-    """ValueError where it cannot be."""
-    if table["misfit"] is None and table["eigenstrain"] is None:
-        return None
-    strain = table["misfit"] if table["eigenstrain"] is None else tensor(table["eigenstrain"])
-    given = {key: tensor(table[key]) for key in ("mean_strain", "mean_stress") if table[key] is not None}
-    if not heterogeneous(table):
-        return Elasticity(constants(table), strain, dimensions, **given)
-    between = table["between"]
-    if between is None:
-        minima = well.minima()
-        if len(minima) < 2:
-            raise ValueError("between: is required with a well of one minimum")
-        between = minima[0], minima[-1]
-    if table["tolerance"] is not None:
-        given["tolerance"] = table["tolerance"]
-    smooth = table["interpolation"] != "linear"
-    return HeterogeneousElasticity(
-        constants(table), constants(table, "high_"), strain, dimensions, between, smooth, **given
-    )
-
-
-def make_noise(values) -> Noise | None:
-    return Noise(values["job"]["seed"], **values["noise"]) if any(values["noise"].values()) else None
-
-
-def precision(values) -> np.dtype:
-    return np.dtype(np.float64 if values["grid"]["precision"] == "double" else np.float32)
-
-
-def initial_field(values, path, shape, spacing):
-    """The InitialField of a run file. RunFileError where it does not fit the grid."""
-    table = values["initial"]
-    kind, keys = KINDS[table["kind"]]
-    given = {key: table[key] for key in keys if table[key] is not None}
-    if "width" in keys:
-        given["epsilon"] = given.pop("width", values["model"]["epsilon"])
-    if "amplitude" in keys and table["kind"] != "pfhub":
-        given["seed"] = values["job"]["seed"]
-    try:
-        if kind is Given:
-            field = Given(
-                open_field(table["file"], table["dataset"], -1 if table["frame"] is None else table["frame"]), spacing
-            )
-            if field.shape != tuple(shape):
-                sizes = (" × ".join(map(str, n)) for n in (field.shape, shape))
-                raise ValueError("{}: a field of {} points, the grid has {}".format(table["file"], *sizes))
-            return field
-        if kind is Mesh:
-            given["triangles"] = read_mesh(given.pop("file"))
-        if len(given.get("centres", ())) % len(shape):
-            raise ValueError(f"centres must have {len(shape)} coordinates each, got {len(given['centres'])} numbers")
-        return kind(shape, spacing, **given)
-    except (ValueError, FieldsError) as error:
-        raise RunFileError(f"{path}: [initial]: {error}") from None
-
-
-def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
-    """The solver of a run file, without its field. RunFileError, the same on every rank, where it cannot be."""
-    grid, model = values["grid"], values["model"]
-    shape = shape or grid["shape"]
-    try:
-        well = make_well(model)
-        if model["mobility_coefficients"] is not None:
-            greatest_mobility(model["mobility_coefficients"], well)
-    except ValueError as error:
-        raise RunFileError(f"{path}: [model]: {error}") from None
-    if Schedule(values["analysis"]):
-        if len(well.minima()) < 2:
-            raise RunFileError(f"{path}: [analysis]: needs a well of two minima")
-        try:
-            make_analyses(values["analysis"], grid["shape"])
-        except ValueError as error:
-            raise RunFileError(f"{path}: [analysis]: {error}") from None
-    try:
-        elasticity = make_elasticity(values["elasticity"], len(shape), well)
-    except ValueError as error:
-        raise RunFileError(f"{path}: [elasticity]: {error}") from None
-    equation, form = {"cahn-hilliard": CahnHilliard, "allen-cahn": AllenCahn}[model["equation"]], []
-    if model["mobility_coefficients"] is not None:
-        equation, form = VariableMobility, [model["mobility_coefficients"]]
-        if make_noise(values):
-            raise RunFileError(f"{path}: [noise]: goes with a constant mobility only")
-    if elasticity is not None and elasticity.loaded and not equation.conserved:
-        raise RunFileError(f"{path}: [elasticity]: mean_strain and mean_stress need equation = 'cahn-hilliard'")
-    for name in values["fields"]["names"]:
-        if name != "phi" and elasticity is None:
-            raise RunFileError(f"{path}: [fields] names: '{name}' needs the table [elasticity]")
-    check_method(values, path)
-    check_order(values, path)
-    try:
-        if values["solver"]["method"] != "spectral":
-            return build_on_grid(world, values, path, well, shape, precision(values), ranks)
-        rest = model["mobility"], grid["spacing"], precision(values), elasticity, ranks
-        if order(values) == 2:
-            return SecondOrder(world, shape, well, model["epsilon"], *rest)
-        return equation(world, shape, well, model["epsilon"], *form, *rest, noise=make_noise(values))
-    except RunFileError:
-        raise
-    except ValueError as error:
-        raise RunFileError(f"{path}: [grid]: {error}") from None
-
-
-def set_initial(solver, values, path) -> None:
-    """Collective. The field that the run starts from. CollectiveError where it is not finite."""
-    field = initial_field(values, path, solver.parts.shape, solver.spacing)
-    if values["initial"]["exact_mean"] is not None:
-        field = field.with_mean(values["initial"]["exact_mean"], solver.parts)
-    try:
-        solver.set_field(field.source(solver.parts))
-    except CollectiveError as error:
-        raise CollectiveError(f"{path}: [initial]: {error}", error.rank) from None
-
-
 # ---- entry points -------------------------------------------------------------------------------------------------
 
 
@@ -490,74 +321,7 @@ def announce(world, values, solver, directory):
 
 
 def check(world, path, ranks=None) -> int:
-    """Validates a run file and prints what it would take: memory of a rank, time from a few steps measured here."""
-    values = read_run_file(world, path, TABLES)
-    shape, grid = values["grid"]["shape"], values["parallel"]["grid"]
-    ranks = ranks or (math.prod(grid) if grid else world.size)
-    check_parts(values, path, ranks)
-    dtype = precision(values)
-    try:
-        plan = footprint(values, dtype, ranks, grid)
-    except ValueError as error:
-        raise RunFileError(f"{path}: [grid]: {error}") from None
-    points, (p0, p1) = math.prod(shape), plan.ranks
-    small = list(shape)
-    while math.prod(small) > SAMPLE:
-        k = small.index(max(small))
-        small[k] //= next((p for p in (2, 3, 5, 7) if small[k] % p == 0), 2)
-    alone = world if world.size == 1 else world.split(world.rank)
-    solver = build(alone, values, path, shape=small)
-    initial_field(values, path, tuple(shape), solver.spacing)
-    seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
-    steps = sum(stage_steps(stage) for stage in values["stage"])
-    factor = plan.work(points) / plan.work(solver.points) / ranks
-    more = solver.elasticity.arrays if solver.equilibrium is not None else 0
-    memory = BASE_BYTES + (plan.memory + more * plan.checkpoint) / ranks
-    world.log(f"grid         {' × '.join(map(str, shape))} points, {dtype.name}, spacing {values['grid']['spacing']}")
-    world.log(f"ranks        {ranks}, {'slabs' if p1 == 1 else 'pencils'}, {p0} × {p1} parts")
-    world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
-    for k, stage in enumerate(values["stage"], 1):
-        world.log(f"stage {k:<7}{stage['name'] or k}: {described(stage)}")
-    each = f"{1e3 * seconds * factor:.3g} ms/step, from {' × '.join(map(str, small))} points"
-    if any(adaptive(stage) for stage in values["stage"]):
-        world.log(f"time         {each}; how many steps a tolerance takes shows as the run goes")
-    else:
-        time_taken = clock(seconds * factor * steps)
-        world.log(f"time         {steps} steps, about {time_taken} on {ranks} ranks like this one ({each})")
-    if ranks > 1 and values["solver"]["method"] == "spectral":
-        world.log(f"messages     {messages(plan.checkpoint / ranks, p0, p1)}")
-    every, interval = values["checkpoint"]["every"], values["checkpoint"]["interval"]
-    if frames := Schedule(values["fields"]).count(steps, sum(stage_time(stage) for stage in values["stage"])):
-        size = points * (4 if values["fields"]["precision"] == "single" else 8)
-        size *= len(quantities.components(solver, values["fields"]["names"]))
-        world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB")
-    saved = plan.checkpoint * (1 + (2 * len(shape) if solver.equilibrium is not None else 0))
-    world.log(f"checkpoint   {saved / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
-    return 0
+    """Validates a run file and prints what it would take, without running it."""
+    from ostwald.app.jobs.phasefield_check import plan
 
-
-def messages(share: float, p0: int, p1: int) -> str:
-    """What the ranks of a transform send each other in a step; share: bytes of a rank's spectrum.
-
-    Rows go from planes to columns and back, and in pencils twice along the planes: each time all but the rank's own part.
-    """
-    across, along = (2 * share * (1 - 1 / p) for p in (p0, p1))
-    sent = across + along
-    here = "nothing" if p1 == 1 else f"{along / 1e6:.3g} MB a step from each rank"
-    return (
-        f"within a node {here} (planes lie in shared memory); each rank on a node of its own {sent / 1e6:.3g} MB a step, "
-        f"{1e3 * sent / NETWORK:.3g} ms at 100 Gbit/s, on top of the time above"
-    )
-
-
-def seconds_of_a_step(solver, values) -> float:
-    """The best of a few, from noise about the middle of the spinodal range."""
-    middle = np.mean(solver.well.spinodal() or [solver.well.centre])
-    rng = np.random.default_rng(1)
-    solver.set_field(lambda first, last: rng.normal(middle, 0.01, (last - first, *solver.parts.local[1:])))
-    dt, best = values["stage"][0]["timestep"] or 0.01 * fastest_growth_time(solver), math.inf
-    for _ in range(5):
-        start = time.perf_counter()
-        solver.step(dt)
-        best = min(best, time.perf_counter() - start)
-    return best
+    return plan(world, path, ranks)

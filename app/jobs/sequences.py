@@ -10,16 +10,9 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
-from ostwald.app.jobs.phasefield import (
-    BASE_BYTES,
-    build,
-    initial_field,
-    make_noise,
-    precision,
-    seconds_of_a_step,
-    set_initial,
-)
+from ostwald.app.jobs.phasefield_check import BASE_BYTES, seconds_of_a_step
 from ostwald.app.jobs.phasefield_grid import footprint
+from ostwald.app.jobs.phasefield_setup import build, initial_field, make_noise, precision, set_initial
 from ostwald.app.jobs.phasefield_stages import Stages
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory

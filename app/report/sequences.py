@@ -193,7 +193,7 @@ def stability_line(plan, points=400) -> np.ndarray | None:
     """(misfit, φ) of the border between stable and unstable mixtures, as one line, from a misfit of zero to where it closes;
     None where the elastic energy of a wave does not go with the square of the misfit, and where there is one phase only.
     """
-    from ostwald.app.jobs.phasefield import make_elasticity, make_well
+    from ostwald.app.jobs.phasefield_setup import make_elasticity, make_well
     from ostwald.app.phasefield import Elasticity
     from ostwald.app.phasefield.stability import softest, unstable
 

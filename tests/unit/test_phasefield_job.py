@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ostwald.app.cli import main
-from ostwald.app.jobs.phasefield import build, initial_field
 from ostwald.app.jobs.phasefield_grid import footprint
 from ostwald.app.jobs.phasefield_schema import TABLES, page
+from ostwald.app.jobs.phasefield_setup import build, initial_field
 from ostwald.app.jobs.runfiles import read_run_file
 from ostwald.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from ostwald.io.timeseries import read_series
