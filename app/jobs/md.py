@@ -12,6 +12,7 @@ from ostwald.app.atoms.system import System
 from ostwald.app.atoms.units import BOLTZMANN, GPA
 from ostwald.app.jobs import md_setup, timing, watch
 from ostwald.app.jobs.conditions import Rates, conditions, stage_index
+from ostwald.app.jobs.ending import leave_report
 from ostwald.app.jobs.frames import Frames
 from ostwald.app.jobs.md_schema import TABLES
 from ostwald.app.jobs.observer import Observer
@@ -407,17 +408,7 @@ class MolecularDynamics:
             self.trajectory.close()
         self.directory.write_json(self.directory.timing_file, figures)
         if status == 0:
-            self._report()
-
-    def _report(self):
-        """The report page, by the root; a report that fails does not fail the run."""
-        if self.world.root:
-            from ostwald.app.report import write_report
-
-            try:
-                self.world.log(f"report     {write_report(self.directory.path)}")
-            except (OSError, ValueError, ImportError) as error:
-                self.world.log.warning(f"no report was written: {error}")
+            leave_report(self.world, self.directory)
 
 
 # ---- entry points -------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
+from ostwald.app.jobs.ending import leave_report
 from ostwald.app.jobs.phasefield_grid import check_parts
 from ostwald.app.jobs.phasefield_outputs import Outputs
 from ostwald.app.jobs.phasefield_schema import TABLES
@@ -217,13 +218,8 @@ class PhaseField:
         self.series.close()
         self.outputs.close()
         self.directory.write_json(self.directory.timing_file, figures)
-        if status == 0 and world.root:
-            from ostwald.app.report import write_report
-
-            try:
-                world.log(f"report     {write_report(self.directory.path)}")
-            except (OSError, ValueError, ImportError) as error:  # a report that fails does not fail the run
-                world.log.warning(f"no report was written: {error}")
+        if status == 0:
+            leave_report(world, self.directory)
 
     def _rates(self, status) -> dict:
         """How fast checkpoints and frames went, beside the disk: measured where that was much and there is time."""

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
+from ostwald.app.jobs.ending import leave_report
 from ostwald.app.jobs.phasefield_check import BASE_BYTES, seconds_of_a_step
 from ostwald.app.jobs.phasefield_grid import footprint
 from ostwald.app.jobs.phasefield_setup import build, initial_field, make_noise, precision, set_initial
@@ -221,22 +222,13 @@ class SequenceSet:
                 f"To go on: ostwald resume {self.directory.path}"
             )
             return EXIT_RESUME
-        self._report()
+        leave_report(self.world, self.directory)
         if figures["given_up"]:
             raise Diverged(
                 f"{figures['given_up']} of {plan.count} sequences diverged and were given up (log.txt names them); the others are "
                 f"in {self.directory.sequences_file}"
             )
         return 0
-
-    def _report(self):
-        if self.world.root:
-            from ostwald.app.report import write_report
-
-            try:
-                self.world.log(f"report     {write_report(self.directory.path)}")
-            except (OSError, ValueError, ImportError) as error:  # a report that fails does not fail the run
-                self.world.log.warning(f"no report was written: {error}")
 
 
 def timing_table(f) -> str:

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from ostwald.app.jobs import timing
+from ostwald.app.jobs.ending import leave_report
 from ostwald.app.jobs.progress import Progress
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.stopping import STOP_EVERY, Stopped, Stopping
@@ -234,13 +235,8 @@ class Training:
         self.series.close()
         directory.write_json(directory.timing_file, figures)
         setup.close(keep=status != 0)
-        if status == 0 and world.root:
-            from ostwald.app.report import write_report
-
-            try:
-                world.log(f"report     {write_report(directory.path)}")
-            except (OSError, ValueError, ImportError) as error:  # a report that fails does not fail the run
-                world.log.warning(f"no report was written: {error}")
+        if status == 0:
+            leave_report(world, directory)
 
 
 def run(world, path, directory=None, force=False) -> int:
