@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,11 @@ from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described, start
 from ostwald.app.training.checks import check
 from ostwald.app.training.data import reference_energies, split
-from ostwald.app.training.errors import errors, predictions
+from ostwald.app.training.errors import UNITS, errors, predictions
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
+from ostwald.app.training.objective import PotentialObjective
 from ostwald.app.training.schedules import Rate
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
@@ -35,8 +35,11 @@ class Setup:
     """Collective. path: of the run file, for messages. What is wrong with it is said here; `prepare` does the work.
 
     sets, data: the DataSet and the Described of "training" and "validation", which may be the same; indices: the numbers of their
-    structures. network; trainer: LevenbergMarquardt or Minibatch. best_theta (p,) f8: the best parameters so far.
+    structures. network; trainer: LevenbergMarquardt or Minibatch.
     """
+
+    columns = {"energy_rmse": "meV/atom", "force_rmse": "eV/Angstrom", "stress_rmse": "GPa"}
+    sections = ("descriptors", "data", "gradient", "Jacobian", "normal equations", "solve")
 
     def __init__(self, world, values, path):
         self.world, self.values, self.path = world, values, path
@@ -117,8 +120,9 @@ class Setup:
         return lines
 
     @property
-    def atoms_per_structure(self) -> float:
-        return float(self.parts["training"].counts.mean())
+    def work(self) -> dict[str, float]:
+        """What a structure of the training set amounts to."""
+        return {"structures": 1.0, "atoms": float(self.parts["training"].counts.mean())}
 
     # ---- model ------------------------------------------------------------------------------------------------------
 
@@ -194,7 +198,6 @@ class Setup:
             self.network = Network(model, self.dtype, device)
         except (RuntimeError, AssertionError) as error:
             raise self._fail("network", "device", f"'{device}' cannot be used: {str(error).splitlines()[0]}") from None
-        self.best_theta = self.network.theta.detach().to("cpu", torch.float64).numpy().copy()
 
     def _trainer(self):
         v, world = self.values["optimiser"], self.world
@@ -203,9 +206,8 @@ class Setup:
         self.losses = {name: plain.of(part) for name, part in self.parts.items()}
         data, chosen, loss = self.data["training"], self.indices["training"], self.losses["training"]
         if v["kind"] not in MINIBATCH:
-            mine = data.shares(chosen, world.size)[world.rank]
-            self.trainer = LevenbergMarquardt(world, self.network, data, mine, loss, v["ridge"], v["damping"])
-            self.trainer.batch = len(chosen)
+            objective = PotentialObjective(self.network, data, chosen, loss)
+            self.trainer = LevenbergMarquardt(world, objective, v["ridge"], v["damping"])
             if self.network.size > LARGE:
                 world.log.warning(
                     f"{self.network.size} parameters: the normal equations take {8e-9 * self.network.size**2:.2g} GB, adam would not need them"
@@ -221,10 +223,7 @@ class Setup:
             prefactors = [weights[name] if s is None else s for name, s in zip(("energy", "force", "stress"), starts)]
         self.trainer = Minibatch(
             world,
-            self.network,
-            data,
-            chosen,
-            loss,
+            PotentialObjective(self.network, data, chosen, loss, prefactors),
             self._exchange,
             rate,
             v["batch"],
@@ -232,7 +231,6 @@ class Setup:
             decay=v["decay"] or 0.0,
             clip=v["clip"],
             average=v["average"],
-            prefactors=prefactors,
         )
 
     def describe(self) -> str:
@@ -246,39 +244,58 @@ class Setup:
                 f"{pairs[0] / max(1, int(self.sets['training'].counts.sum())):.1f} derivatives an atom"
             )
         lines.append(f"descriptors {self.bytes / 1e9:.3g} GB in a file, mapped into memory")
+        v = self.values["optimiser"]
+        per_epoch = -(-len(self.parts["training"]) // v["batch"]) if v["kind"] in MINIBATCH else 1
+        lines.append(f"optimiser   {v['kind']}, {v['epochs']} epochs, {v['epochs'] * per_epoch} updates")
         return "\n".join(lines)
 
     # ---- during and after the training ------------------------------------------------------------------------------
 
-    def errors(self, theta, part):
-        """Errors of parameters on "training" or "validation"."""
-        with self._with(theta):
-            return errors(self.world, self.network, self.data[part], self.indices[part], self.losses[part])
+    def errors(self, part):
+        """Errors on "training" or "validation"."""
+        return errors(self.world, self.network, self.data[part], self.indices[part], self.losses[part])
 
-    def write_predictions(self, theta, path):
-        """What parameters say of the validation set, beside its labels (training.errors.predictions). Collective."""
-        with self._with(theta):
-            found = predictions(self.world, self.network, self.data["validation"], self.indices["validation"])
+    def validate(self):
+        """The loss on the validation set, errors for the series, words for the log."""
+        found = self.errors("validation")
+        row = {f"{name}_rmse": found.rmse(name) for name in UNITS}
+        shown = (
+            f"{row[f'{name}_rmse']:.4g} {unit}" for name, unit in UNITS.items() if np.isfinite(row[f"{name}_rmse"])
+        )
+        return found.loss, row, f"RMSE {'  '.join(shown)}"
+
+    def finish(self, directory) -> dict:
+        """The potential, its errors and predictions."""
+        world, found = self.world, {}
+        self._export(directory.potential)
+        for part in ("training", "validation"):
+            table = self.errors(part)
+            found[part] = table.as_json()
+            world.log(f"\n{part}, {len(self.indices[part])} structures\n{table.table()}")
+        difference = self._deployed(directory.potential)
+        world.log(
+            f"\npotential  {directory.potential}; as the native evaluator reads it, forces differ by {difference:.1e} eV/Å"
+        )
+        if difference > 1e-9:
+            world.log.warning(
+                f"the potential on the disk does not give the network's forces: {difference:.1e} eV/Å apart"
+            )
+        directory.write_json(directory.errors_file, found)
+        self._write_predictions(directory.predictions_file)
+        return {}
+
+    def _write_predictions(self, path):
+        """What the network says of the validation set, beside its labels (training.errors.predictions). Collective."""
+        found = predictions(self.world, self.network, self.data["validation"], self.indices["validation"])
         shapes = {name: (array.shape, array.dtype) for name, array in (found or {}).items()}
         groups = self.sets["validation"].groups
         with ArrayFile(path, self.world, shapes, {"groups": groups}) as file:
             for name, array in (found or {}).items():
                 file.write(name, 0, array)
 
-    @contextmanager
-    def _with(self, theta):
-        """The network has these parameters for a while."""
-        kept = self.network.theta.detach().clone()
-        with torch.no_grad():
-            self.network.theta.copy_(torch.as_tensor(theta))
-            try:
-                yield
-            finally:
-                self.network.theta.copy_(kept)
-
-    def export(self, theta, folder):
-        """Writes the potential of some parameters. Collective."""
-        model, error = self.network.export(torch.as_tensor(theta)), None
+    def _export(self, folder):
+        """Writes the potential. Collective."""
+        model, error = self.network.export(), None
         if self.world.root:
             try:
                 n2p2.write(model, folder)
@@ -286,7 +303,7 @@ class Setup:
                 error = caught
         self.world.agree(error)
 
-    def deployed(self, folder) -> float:
+    def _deployed(self, folder) -> float:
         """The largest difference of forces (eV/Å) between the potential in a directory, evaluated natively, and its network in
         torch, in double precision, for the first structure of the validation set."""
         potential = load(folder)
@@ -297,20 +314,6 @@ class Setup:
         with torch.no_grad():
             out = Network(potential.model).evaluate(single(structure, parts), stress=False)
         return float(np.abs(out.forces.numpy() - atoms.get_forces()).max())
-
-    def state(self) -> tuple[dict, dict]:
-        """Arrays (p,) f8 and numbers, for a checkpoint."""
-        arrays, numbers = {"theta": self.network.theta.detach().to("cpu").numpy(), "best": self.best_theta}, {}
-        for name, value in self.trainer.state().items():
-            (arrays if isinstance(value, np.ndarray) else numbers)[name] = value
-        return {name: np.array(array, np.float64) for name, array in arrays.items()}, numbers
-
-    def restore(self, arrays, numbers):
-        with torch.no_grad():
-            self.network.theta.copy_(torch.as_tensor(arrays["theta"]))
-        self.best_theta[:] = arrays["best"]
-        kind = self.network.theta.new_empty(0).cpu().numpy().dtype
-        self.trainer.restore(numbers | {name: array.astype(kind) for name, array in arrays.items()})
 
     def close(self, keep=False):
         """Removes the descriptors that only this run needs, unless they are to be kept, and ends communication."""

@@ -18,23 +18,29 @@ import numpy as np
 import torch
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
 
+from .trainer import Trainer
 
-class LevenbergMarquardt:
-    """network: Network; data: Described, the training set; mine: numbers of this rank's structures; loss: Loss.
 
-    ridge: b. damping: mu at the start. `step()` is one iteration: at most `tries` steps are tried.
-    """
+class LevenbergMarquardt(Trainer):
+    """objective: PotentialObjective, whose network offers `jacobian`. ridge: b. damping: mu at the start. `step()` is one
+    iteration: at most `tries` steps are tried; False: none lowers the loss, it is as low as it gets."""
 
-    def __init__(self, world, network, data, mine, loss, ridge=0.0, damping=1e-2, tries=8):
-        self.world, self.network, self.data, self.loss = world, network, data, loss
+    pace_name = "damping"
+
+    def __init__(self, world, objective, ridge=0.0, damping=1e-2, tries=8):
+        super().__init__(objective.module)
+        self.world, self.network, self.data, self.loss = world, objective.module, objective.data, objective.function
         self.ridge, self.mu, self.growth, self.tries = ridge, damping, 2.0, tries
-        self.value, self.updates = None, 0
-        self.chunks = data.chunks(mine)
+        self.batch = len(objective.items)
+        self.chunks = self.data.chunks(objective.shares(objective.items, world.size)[world.rank])
+
+    @property
+    def pace(self) -> float:
+        return self.mu
 
     # ---- one iteration ----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Whether a step was taken; if not, the loss is as low as it gets."""
         self.updates += 1
         theta = self.theta
         self.value, gradient, normal = self._linearise()
@@ -58,26 +64,6 @@ class LevenbergMarquardt:
             self.growth *= 2
         self.theta = theta
         return False
-
-    per_epoch, pace_name = 1, "damping"
-
-    @property
-    def pace(self) -> float:
-        return self.mu
-
-    @property
-    def best_theta(self):
-        """The parameters to be used."""
-        return self.network.theta.detach()
-
-    @property
-    def theta(self) -> np.ndarray:
-        return self.network.theta.detach().to("cpu", torch.float64).numpy().copy()
-
-    @theta.setter
-    def theta(self, values):
-        with torch.no_grad():
-            self.network.theta.copy_(torch.as_tensor(values))
 
     # ---- sums over the training set ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from ostwald.app.training import described
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
+from ostwald.app.training.objective import PotentialObjective
 from ostwald.app.training.schedules import Rate
 from ostwald.parallel import CollectiveError, World
 from ostwald.parallel.training import BACKENDS, exchange, shares
@@ -46,13 +47,11 @@ def alone():
     return whole.split(whole.rank)
 
 
-def trained(world, model, data, backend, updates=9, compression="none", **options):
+def trained(world, model, data, backend, updates=9, compression="none", prefactors=None, **options):
     network, loss = Network(model), Loss(10.0, 1.0, 1.0).of(data.dataset)
     link = exchange(backend, world, compression)
-    chosen = np.arange(len(data))
-    trainer = Minibatch(
-        world, network, data, chosen, loss, link, Rate("exponential", 1e-2, 1e-3, 9), 4, seed=3, **options
-    )
+    objective = PotentialObjective(network, data, np.arange(len(data)), loss, prefactors)
+    trainer = Minibatch(world, objective, link, Rate("exponential", 1e-2, 1e-3, 9), 4, seed=3, **options)
     values = []
     try:
         for _ in range(updates):
@@ -84,8 +83,7 @@ def test_levenberg_marquardt_is_that_of_one_rank(problem, alone, world):
     results = []
     for where in (alone, world):
         network, loss = Network(model), Loss(10.0, 1.0, 1.0).of(data.dataset)
-        mine = shares(data.pairs, where.size)[where.rank]
-        optimiser = LevenbergMarquardt(where, network, data, mine, loss, ridge=1e-6)
+        optimiser = LevenbergMarquardt(where, PotentialObjective(network, data, np.arange(7), loss), ridge=1e-6)
         values = []
         for _ in range(4):
             assert optimiser.step()
