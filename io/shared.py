@@ -6,6 +6,7 @@ must show one rank's bytes to the others (local disks, Lustre, GPFS, BeeGFS; NFS
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -47,6 +48,21 @@ class SharedFile:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def replace_file(path, data: bytes) -> None:
+    """Writes a file of one rank beside its place, flushes and renames it: a reader never sees half of it. OSError."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sync_directory(directory) -> None:

@@ -1,8 +1,9 @@
 """Whole text files: read with a clear error, written so that a reader never sees half of one."""
 
 import gzip
-import os
 from pathlib import Path
+
+from ostwald.io.shared import replace_file
 
 
 def read_text(path) -> str:
@@ -19,14 +20,4 @@ def read_text(path) -> str:
 
 def write_text(path, text: str) -> None:
     """Writes the file beside its place, flushes and renames it."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    replace_file(path, text.encode())
