@@ -56,8 +56,15 @@ def step(world, shape, dtype):
     )
 
 
+def threads_here() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def plans(shape, dtype, threads):
     """(real, complex, forth, back) of FFTW in place: padded rows, one plan each way."""
+    os.environ["OMP_NUM_THREADS"] = str(
+        threads_here()
+    )  # its OpenMP reads it once, on import, and gives no plan more threads
     import pyfftw
 
     n = shape[-1]
