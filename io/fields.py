@@ -1,6 +1,7 @@
 """Fields on a grid over time: one HDF5 file, written by all ranks together, whole at every instant (io/growing.py).
 
-    /fields/<name>   (frames, n0, n1[, n2])   single or double precision, in chunks of whole planes
+    /fields/<name>   (frames, n0, n1[, n2])   single or double precision, in chunks of whole planes; on request
+                                              compressed (shuffle, gzip), which loses nothing
     /step, /time     (frames,)
     attributes       format, spacing, lengths
 
@@ -17,10 +18,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ostwald.io.compression import compress, filters, whole_chunks
 from ostwald.io.growing import GrowingFile, GrowingFileError, create_file, growable
 from ostwald.io.shared import SharedFile
 
 FORMAT = "fields 1"
+LEVEL = 1  # of gzip: higher ones take longer and make fields hardly smaller
 
 
 class FieldsError(RuntimeError):
@@ -30,13 +33,14 @@ class FieldsError(RuntimeError):
 class FieldSeries:
     """Fields of a run: `create` or `resume`, then append() at every frame. All methods are collective.
 
-    fourier: a parallel.Fourier, or anything with world, shape, lo, hi: the grid and this rank's brick. Slabs write
-    planes, pencils the lines of planes that are theirs, at offsets agreed beforehand; a field is never gathered.
+    fourier: parallel.Parts, such as a Fourier: the grid and this rank's brick. Slabs write planes, pencils the lines of planes
+    that are theirs, at offsets agreed beforehand; a field is never gathered. Chunks that are compressed are first made whole,
+    each on one rank: a frame then takes memory for its brick, and for what was compressed.
     """
 
     def __init__(self, path, fourier, shared, growing, layout):
         self.path, self.world = Path(path), fourier.world
-        self._lo, self._hi, self._shape = fourier.lo, fourier.hi, tuple(fourier.shape)
+        self._parts, self._lo, self._hi, self._shape = fourier, fourier.lo, fourier.hi, tuple(fourier.shape)
         self._shared = shared  # this rank's way into the file
         self._growing = growing  # rank 0's GrowingFile, None elsewhere
         self._layout = layout
@@ -44,15 +48,18 @@ class FieldSeries:
         self._told = -1  # frames in the XDMF
 
     @classmethod
-    def create(cls, path, fourier, fields=("phi",), spacing=1.0, precision="single", notes=None) -> "FieldSeries":
+    def create(
+        cls, path, fourier, fields=("phi",), spacing=1.0, precision="single", notes=None, compression=None
+    ) -> "FieldSeries":
         """A new series without frames; a file of that name is replaced.
 
         spacing: one number or one per axis; precision: "single" or "double"; notes: name -> text or number, attributes.
+        compression: None or "gzip".
         """
         path, world, error = Path(path), fourier.world, None
         if world.root:
             try:
-                _create(path, tuple(fourier.shape), tuple(fields), spacing, precision, notes or {})
+                _create(path, tuple(fourier.shape), tuple(fields), spacing, precision, notes or {}, compression)
             except Exception as caught:
                 error = caught
         _agree(world, error, path, "were not created")
@@ -115,25 +122,18 @@ class FieldSeries:
         """
         what, order = f"did not get step {step}", self._layout["order"]
         error = None if set(fields) == set(self.fields) else FieldsError(f"{self.path}: holds {', '.join(self.fields)}")
-        plan = None
-        if self.world.root and not error:
-            try:
-                plan = {name: self._growing.plan(name) for name in order}
-            except Exception as caught:
-                error = caught
         self._settle(error, what)
-        plan = self.world.bcast(plan)
+        squeezed = {name: self._squeezed(name, fields[name], what) for name in self.fields if self._layout["filter"]}
+        plan = self._plan(squeezed, what)
         for name in self.fields:
-            pieces = fields[name]
-            if isinstance(pieces, np.ndarray):
-                pieces = [(0, len(pieces), pieces)]
-            count = 0
+            places = plan[f"fields/{name}"]
             try:
-                for first, last, planes in pieces:
-                    self._write(plan[f"fields/{name}"], f"fields/{name}", first, last, planes)
-                    count += last - first
-                if count != self._hi[0] - self._lo[0]:
-                    raise FieldsError(f"{count} planes of {name} came on rank {self.world.rank}")
+                for number, (data, _) in squeezed.get(name, {}).items():
+                    self._shared.write(places[number], data)
+                if not squeezed:
+                    self._take(
+                        name, fields[name], lambda *piece, at=(places, f"fields/{name}"): self._write(*at, *piece)
+                    )
             except Exception as caught:
                 error = caught
             self._settle(error, what)
@@ -179,14 +179,58 @@ class FieldSeries:
         if self._growing:
             self._growing.close()
 
+    def _take(self, name, pieces, use):
+        """use(first, last, planes) with all planes of this rank's brick of a field."""
+        if isinstance(pieces, np.ndarray):
+            pieces = [(0, len(pieces), pieces)]
+        count = 0
+        for first, last, planes in pieces:
+            wanted = (last - first, *(b - a for a, b in zip(self._lo[1:], self._hi[1:])))
+            if np.shape(planes) != wanted or not 0 <= first <= last <= self._hi[0] - self._lo[0]:
+                raise FieldsError(
+                    f"planes {first} to {last} of the shape {np.shape(planes)} came where {wanted} are wanted"
+                )
+            use(first, last, planes)
+            count += last - first
+        if count != self._hi[0] - self._lo[0]:
+            raise FieldsError(f"{count} planes of {name} came on rank {self.world.rank}")
+
+    def _squeezed(self, name, pieces, what) -> dict:
+        """Collective. The chunks of a field that this rank writes: number -> (bytes, filter mask)."""
+        error, out = None, {}
+        brick = np.empty([b - a for a, b in zip(self._lo, self._hi)], self._layout["dtype"])
+        try:
+            self._take(name, pieces, lambda first, last, planes: brick.__setitem__(slice(first, last), planes))
+        except Exception as caught:
+            error = caught
+        self._settle(error, what)
+        planes, first = self._parts.to_planes(brick), self._parts.first_plane
+        _, rows, row_bytes = self._layout["chunks"][f"fields/{name}"]
+        data = np.ascontiguousarray(planes).reshape(-1).view(np.uint8)
+        chunks = whole_chunks(self.world, data, first, first + len(planes), self._shape[0], rows, row_bytes)
+        try:
+            out = {number: compress(chunk, self._layout["filter"]) for number, chunk in chunks.items()}
+        except Exception as caught:
+            error = caught
+        self._settle(error, what)
+        return out
+
+    def _plan(self, squeezed, what) -> dict:
+        """Collective. name of a dataset -> where the chunks of its next row go."""
+        sizes = {name: [(len(data), mask) for data, mask in chunks.values()] for name, chunks in squeezed.items()}
+        everyone, plan, error = self.world.gather(sizes), None, None
+        if self.world.root:
+            try:
+                stored = {f"fields/{name}": [entry for each in everyone for entry in each[name]] for name in squeezed}
+                plan = {name: self._growing.plan(name, stored.get(name)) for name in self._layout["order"]}
+            except Exception as caught:
+                error = caught
+        self._settle(error, what)
+        return self.world.bcast(plan)
+
     def _write(self, places, key, first, last, planes):
         """Planes first ... last - 1 of the brick, into the chunks of the current frame."""
         frames, rows, row_bytes = self._layout["chunks"][key]
-        wanted = (last - first, *(b - a for a, b in zip(self._lo[1:], self._hi[1:])))
-        if np.shape(planes) != wanted or not 0 <= first <= last <= self._hi[0] - self._lo[0]:
-            raise FieldsError(
-                f"planes {first} to {last} of the shape {np.shape(planes)} came where {wanted} are wanted"
-            )
         data = np.ascontiguousarray(planes, self._layout["dtype"]).reshape(last - first, -1).view(np.uint8)
         if not data.size:
             return
@@ -231,7 +275,10 @@ def _agree(world, error, path, what):
     world.agree(error)
 
 
-def _create(path, shape, fields, spacing, precision, notes):
+def _create(path, shape, fields, spacing, precision, notes, compression):
+    if compression not in (None, "gzip"):
+        raise FieldsError(f"compression is None or 'gzip', not '{compression}'")
+    options = {"compression": compression, "compression_opts": LEVEL, "shuffle": True} if compression else None
     if precision not in ("single", "double"):
         raise FieldsError(f"precision is 'single' or 'double', not '{precision}'")
     if not fields or len(set(fields)) != len(fields):
@@ -250,7 +297,7 @@ def _create(path, shape, fields, spacing, precision, notes):
         group = file.create_group("fields", track_order=False)
         group.attrs["names"] = np.array(fields, dtype=h5py.string_dtype())
         for name in fields:
-            growable(group, name, shape, dtype, None)
+            growable(group, name, shape, dtype, None, options)
 
     create_file(path, build)
 
@@ -263,14 +310,16 @@ def _layout(path, growing, shape) -> dict:
         dataset = file[f"fields/{fields[0]}"]
         if dataset.shape[1:] != shape:
             raise FieldsError(f"{path}: holds fields of {dataset.shape[1:]} points, not {shape}")
-        dtype = dataset.dtype
+        dtype, filtering = dataset.dtype, filters(dataset) if dataset.compression else None
     order = ["step", "time", *(f"fields/{name}" for name in reversed(fields))]
     frames = growing.length(order[-1])
     if any(growing.length(name) < frames for name in order):
         raise FieldsError(f"{path}: the datasets of the series differ in length")
     growing.truncate({name: frames for name in order if growing.length(name) > frames})  # of a frame in flight
     chunks = {n: (d.frames, d.rows, d.row_bytes) for n in order for d in [growing.datasets[n]]}
-    return {"fields": fields, "dtype": dtype, "chunks": chunks, "order": order, "frames": frames}
+    return {
+        "fields": fields, "dtype": dtype, "filter": filtering, "chunks": chunks, "order": order, "frames": frames
+    }  # fmt: skip
 
 
 def _check_format(file, path):
@@ -360,6 +409,8 @@ def open_field(path, name: str | None = None, frame: int = -1):
     a series; other datasets have none. FieldsError where there is no such field; it has two or three axes.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FieldsError(f"{path}: a folder, not a file with a field")
     if path.suffix == ".npy":
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -417,5 +468,8 @@ def fields_info(path) -> str | None:
         if count:
             step, time = file["step"][:count], file["time"][:count]
             span = f", steps {step[0]} to {step[-1]}, time {time[-1]:.6g}" if count > 1 else f", step {step[0]}"
-        grid = " x ".join(map(str, shape))
-        return f"fields {', '.join(names)} on {grid} points, {dataset.dtype.name}, {count} frames{span}"
+        grid, stored = " x ".join(map(str, shape)), ""
+        if dataset.compression and count:
+            ratio = dataset.nbytes / dataset.id.get_storage_size()
+            stored = f", {dataset.compression} ({ratio:.2f} times smaller)"
+        return f"fields {', '.join(names)} on {grid} points, {dataset.dtype.name}{stored}, {count} frames{span}"

@@ -26,10 +26,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ostwald.io.compression import compress, filters, whole_chunks
 from ostwald.io.growing import GrowingFile, GrowingFileError, growable, new_file
 from ostwald.io.shared import SharedFile, sync_directory
 from ostwald.io.structures import Structure, StructureError
-from ostwald.parallel.migration import Blocks, block_range, exchange
+from ostwald.parallel.migration import Blocks
 
 EV_PER_ANGSTROM = 96.48533212331002  # kJ/(mol Å); CODATA 2018, exact: e N_A / 1000
 _FIELDS = {  # H5MD's element -> (row shape, unit, argument of append())
@@ -247,11 +248,11 @@ class Trajectory:
         blocks = [rows.packed(number, columns[number]) for number in range(len(columns))]
 
         squeezed = {}
-        if layout["filtered"]:
+        if layout["filters"]:
             shares = self._shares(rows, blocks)
             try:
                 squeezed = {
-                    key: {chunk: _squeeze(piece, layout["filters"][key]) for chunk, piece in share.items()}
+                    key: {chunk: compress(piece, layout["filters"][key]) for chunk, piece in share.items()}
                     for key, share in shares.items()
                 }
             except Exception as caught:
@@ -389,19 +390,7 @@ class Trajectory:
             for name, data in zip(group.fields, blocks[number]):
                 key = f"particles/{group.name}/{name}/value"
                 _, chunk_rows, row_bytes = self._layout["chunks"][key]
-                count = -(-total // chunk_rows)
-                shares = [block_range(count, r, self.world.size) for r in range(self.world.size)]
-                edges = [(a * chunk_rows, min(total, b * chunk_rows)) for a, b in shares]
-                outgoing = {}
-                for rank, (a, b) in enumerate(edges):
-                    a, b = max(a, lo), min(b, hi)
-                    if a < b:
-                        outgoing[rank] = data[(a - lo) * row_bytes : (b - lo) * row_bytes]
-                incoming = exchange(self.world, outgoing)
-                whole = np.concatenate([incoming[rank] for rank in sorted(incoming)] or [np.empty(0, np.uint8)])
-                first, last = shares[self.world.rank]
-                size = chunk_rows * row_bytes
-                out[key] = {j: whole[(j - first) * size : (j - first + 1) * size] for j in range(first, last)}
+                out[key] = whole_chunks(self.world, data, lo, hi, total, chunk_rows, row_bytes)
         return out
 
 
@@ -521,7 +510,7 @@ def _fixed(group, name, size, dtype, unit):
 def _layout(path, growing) -> dict:
     """What append() needs to know of a file: groups, dtypes, chunks, and the order in which datasets grow."""
     with h5py.File(path, "r") as file:
-        groups, dtypes, shapes, filters, selective = [], {}, {}, {}, False
+        groups, dtypes, shapes, filtered, selective = [], {}, {}, {}, False
         total = int(file["particles"].attrs["atoms"])
         order = []
         for name, here in file["particles"].items():
@@ -534,7 +523,7 @@ def _layout(path, growing) -> dict:
                 dtypes[name, field], shapes[name, field] = dataset.dtype, dataset.shape[2:]
                 key = f"particles/{name}/{field}/value"
                 if growing.datasets[key].filtered:
-                    filters[key] = _filter_options(dataset)
+                    filtered[key] = filters(dataset)
                 order.append(key)
             order += [f"particles/{name}/box/{element}/value" for element in _BOXED]
     if not groups:
@@ -552,8 +541,7 @@ def _layout(path, growing) -> dict:
         "groups": groups,
         "dtypes": dtypes,
         "shapes": shapes,
-        "filters": filters,
-        "filtered": bool(filters),
+        "filters": filtered,
         "selective": selective,
         "chunks": chunks,
         "order": order,
@@ -562,30 +550,6 @@ def _layout(path, growing) -> dict:
         "total": total,
         "frames": frames,
     }
-
-
-def _filter_options(dataset):
-    return {
-        "chunk": dataset.chunks,
-        "dtype": dataset.dtype,
-        "compression": dataset.compression,
-        "compression_opts": dataset.compression_opts,
-        "shuffle": dataset.shuffle,
-    }
-
-
-def _squeeze(piece, options):
-    """A chunk through HDF5's own filters: (bytes, filter mask). A chunk at the edge is filled up with zeros."""
-    chunk, dtype = options["chunk"], options["dtype"]
-    whole = np.zeros(int(np.prod(chunk)) * dtype.itemsize, np.uint8)
-    whole[: len(piece)] = piece
-    rest = {key: options[key] for key in ("compression", "compression_opts", "shuffle") if options[key] is not None}
-    with h5py.File("chunk", "w", driver="core", backing_store=False) as file:
-        dataset = file.create_dataset("x", chunk, dtype, chunks=chunk, **rest)
-        dataset[...] = whole.view(dtype).reshape(chunk)
-        file.flush()
-        mask, data = dataset.id.read_direct_chunk((0,) * len(chunk))
-    return data, mask
 
 
 def _version() -> str:

@@ -37,7 +37,8 @@ class PhaseField:
     """A phase-field job on this rank.
 
     values: the validated run file. directory: RunDirectory. solver: CahnHilliard with its field.
-    position: what a checkpoint says about the job, or None for a new one.
+    position: what a checkpoint says about the job, or None for a new one. kept: the step of the newest checkpoint, None where
+    there is none yet.
 
     Row and frame of a step are written when the step is left, so those of a checkpoint's step are not yet there.
     """
@@ -54,6 +55,7 @@ class PhaseField:
         each = STOP_EVERY if solver.points < SMALL * world.size else 1
         self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"], each)
         self.checkpoints = Rate()
+        self.kept = solver.steps if self.resumed else None
         self.outputs = Outputs(world, values, directory, solver, position.get("outputs", {}) if self.resumed else None)
         if self.resumed and directory.series_file.exists():
             self.series = TimeSeries.resume(directory.series_file, world, solver.steps - 1)
@@ -87,8 +89,8 @@ class PhaseField:
                     f"stopped: {reason}; checkpoint at step {solver.steps}. To go on: ostwald resume {self.directory.path}"
                 )
             except Diverged as error:
-                kept = self.resumed or self.checkpoints.count
-                stays = f". The last checkpoint stays: {self.directory.checkpoints}" if kept else ""
+                kept = f". The checkpoint of step {self.kept} stays: {self.directory.checkpoints}"
+                stays = "" if self.kept is None else kept
                 raise Diverged(f"{error}{stays}") from error
             finally:
                 self.progress.close()
@@ -183,6 +185,7 @@ class PhaseField:
             size = int(world.allreduce(float(sum(array.nbytes for array in arrays.values()))))
             with self.checkpoints.adding(size):
                 write_checkpoint(self.directory.checkpoints, world, arrays, meta, solver.steps, starts)
+        self.kept = solver.steps
         self.stopping.written(begun)
 
     def _finish(self, status):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ostwald.app.jobs.phasefield_grid import check_parts, footprint
 from ostwald.app.jobs.phasefield_schema import TABLES
-from ostwald.app.jobs.phasefield_setup import build, initial_field, precision
+from ostwald.app.jobs.phasefield_setup import build, check_finite, initial_field, precision
 from ostwald.app.jobs.phasefield_stages import adaptive, described, stage_steps, stage_time
 from ostwald.app.jobs.progress import clock
 from ostwald.app.jobs.runfiles import read_run_file
@@ -44,7 +44,7 @@ def plan(world, path, ranks=None) -> int:
         small[k] //= next((p for p in (2, 3, 5, 7) if small[k] % p == 0), 2)
     alone = world if world.size == 1 else world.split(world.rank)
     solver = build(alone, values, path, shape=small)
-    initial_field(values, path, tuple(shape), solver.spacing)
+    check_finite(initial_field(values, path, tuple(shape), solver.spacing), values, path)
     seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
     steps = sum(stage_steps(stage) for stage in values["stage"])
     factor = needs.work(points) / needs.work(solver.points) / ranks
@@ -67,7 +67,8 @@ def plan(world, path, ranks=None) -> int:
     if frames := Schedule(values["fields"]).count(steps, sum(stage_time(stage) for stage in values["stage"])):
         size = points * (4 if values["fields"]["precision"] == "single" else 8)
         size *= len(quantities.components(solver, values["fields"]["names"]))
-        world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB")
+        packed = " before compression" * (values["fields"]["compression"] != "none")
+        world.log(f"fields       {frames} frames, {frames * size / 1e6:.1f} MB{packed}")
     saved = needs.checkpoint * (1 + (2 * len(shape) if solver.equilibrium is not None else 0))
     world.log(f"checkpoint   {saved / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0

@@ -32,7 +32,10 @@ class Outputs:
                 self.fields = FieldSeries.resume(file, solver.parts, solver.steps - 1)
             else:
                 parts = quantities.components(solver, self.names)
-                self.fields = FieldSeries.create(file, solver.parts, parts, solver.spacing, table["precision"])
+                gzip = None if table["compression"] == "none" else table["compression"]
+                self.fields = FieldSeries.create(
+                    file, solver.parts, parts, solver.spacing, table["precision"], compression=gzip
+                )
 
     @property
     def columns(self) -> list[str]:
@@ -47,7 +50,7 @@ class Outputs:
         """Collective, once in each state: the frame and the analyses that are due; the numbers of the latter."""
         solver, timers, found = self.solver, self.world.timers, {}
         if self.framed.due(solver.steps, solver.time) or (last and self.framed):
-            with timers("output"):
+            with timers("output"), self.rate.adding(solver.points * self.fields.point_bytes):
                 self.fields.append(solver.steps, solver.time, **quantities.frame(solver, self.names))
         if self.analysed.due(solver.steps, solver.time) or (last and self.analysed):
             with timers("analysis"):

@@ -61,8 +61,16 @@ def _check_model(v, error):
             raise error("mobility_coefficients", f"has no effect with equation = '{v['equation']}'")
         if not 1 <= len(v["mobility_coefficients"]) <= TERMS + 1:
             raise error("mobility_coefficients", f"takes 1 to {TERMS + 1} numbers")
-    if v["coefficients"] is not None and not 2 <= len(v["coefficients"]) <= TERMS + 1:
-        raise error("coefficients", f"takes 2 to {TERMS + 1} numbers, got {len(v['coefficients'])}")
+    if v["coefficients"] is not None:
+        if not 2 <= len(v["coefficients"]) <= TERMS + 1:
+            raise error("coefficients", f"takes 2 to {TERMS + 1} numbers, got {len(v['coefficients'])}")
+        degree, last = max(((k, c) for k, c in enumerate(v["coefficients"]) if c), default=(0, 0.0))
+        if degree % 2 or last <= 0:
+            raise error(
+                "coefficients",
+                "must give a well with a lower bound: the last one that is not 0 belongs to an even "
+                f"power and is above 0, got {last:g} (φ - centre)^{degree}",
+            )
 
 
 MODEL = Table(
@@ -90,7 +98,7 @@ MODEL = Table(
         "low": Key("float", None, doc="lower minimum of a quartic well"),
         "high": Key("float", None, doc="upper minimum of a quartic well"),
         "centre": Key("float", None, doc="of a polynomial: a point between its minima"),
-        "coefficients": Key("float*", None, doc="c_0, c_1, … of a polynomial"),
+        "coefficients": Key("float*", None, doc="c_0, c_1, … of a polynomial that has a lower bound"),
         "omega": Key("float", None, doc="Ω of a regular solution; two phases below kT = Ω/2"),
         "temperature": Key("float", None, above=0, doc="kT of a regular solution, an energy"),
         "cut": Key(
@@ -369,6 +377,9 @@ FIELDS = Table(
             "str*", ["phi"], choices=quantities.NAMES, doc="what a frame holds; all but phi need [elasticity]"
         ),
         "precision": Key("str", "single", choices=("single", "double"), doc="of the numbers in the file"),
+        "compression": Key(
+            "str", "none", choices=("none", "gzip"), doc="without loss: smaller files, which take longer to write"
+        ),
     },
     doc="Fields over time, in HDF5 with XDMF. A frame at the start and one at the end, and when the keys say.",
     check=_check_fields,

@@ -113,6 +113,16 @@ def initial_field(values, path, shape, spacing):
         raise RunFileError(f"{path}: [initial]: {error}") from None
 
 
+def check_finite(field, values, path) -> None:
+    """RunFileError where a field that a file gives is not finite somewhere. It is read plane by plane."""
+    if isinstance(field, Given):
+        for k in range(field.shape[0]):
+            if not np.isfinite(field.values[k]).all():
+                raise RunFileError(
+                    f"{path}: [initial]: {values['initial']['file']}: the field must be finite, plane {k} is not"
+                )
+
+
 def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
     """The solver of a run file, without its field. RunFileError, the same on every rank, where it cannot be."""
     grid, model = values["grid"], values["model"]

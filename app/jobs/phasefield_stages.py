@@ -9,6 +9,8 @@ from ostwald.app.runfile import RunFileError
 
 CLOSE = 1e-12
 """Relative difference of times that are the same."""
+LEAST_EQUILIBRIUM = 1e-5
+"""Tolerance of elastic equilibrium above which its error, which steps do not shrink, makes adaptive steps ever shorter."""
 PARTS = 1000
 """What the progress of a run that ends at a time is counted in."""
 
@@ -29,6 +31,12 @@ def check_order(values, path) -> None:
         if any(adaptive(stage) for stage in values["stage"]):
             raise RunFileError(f"{path}: [[stage]] tolerance: needs steps of second order ([solver] order)")
         return
+    if any(adaptive(stage) for stage in values["stage"]):
+        given = values["elasticity"]["tolerance"]
+        if given is not None and given > LEAST_EQUILIBRIUM:
+            raise RunFileError(
+                f"{path}: [elasticity] tolerance: must be at most {LEAST_EQUILIBRIUM:g} where a stage has a tolerance, got {given:g}"
+            )
     if values["solver"]["method"] != "spectral" or values["model"]["equation"] != "cahn-hilliard":
         raise RunFileError(f"{path}: [solver] order: steps of second order are for the spectral Cahn–Hilliard equation")
     if any(values["noise"].values()):

@@ -13,7 +13,7 @@ from ostwald.app.jobs import timing
 from ostwald.app.jobs.ending import leave_report
 from ostwald.app.jobs.phasefield_check import BASE_BYTES, seconds_of_a_step
 from ostwald.app.jobs.phasefield_grid import footprint
-from ostwald.app.jobs.phasefield_setup import build, initial_field, make_noise, precision, set_initial
+from ostwald.app.jobs.phasefield_setup import build, check_finite, initial_field, make_noise, precision, set_initial
 from ostwald.app.jobs.phasefield_stages import Stages
 from ostwald.app.jobs.progress import Progress, clock
 from ostwald.app.jobs.runfiles import default_directory
@@ -50,7 +50,7 @@ class SequenceSet:
 
     def __init__(self, world, plan, directory):
         self.world, self.plan, self.directory = world, plan, directory
-        groups = max(1, world.size // plan.values["set"]["ranks"])
+        groups = max(1, world.size // plan.together)
         self.group = world if groups == 1 else world.split(world.rank * groups // world.size)
         leaders = world if groups == world.size else world.split(int(not self.group.root))
         self.writer = SequenceWriter(directory.sequences_file)
@@ -249,31 +249,47 @@ def timing_table(f) -> str:
 # ---- entry points -------------------------------------------------------------------------------------------------
 
 
-def read_plan(world, path, thorough=False) -> Plan:
-    """The plan of a run file, read on one rank; RunFileError on every rank. thorough: every sequence is looked at."""
+def read_plan(world, path, thorough=False, ranks=None) -> Plan:
+    """The plan of a run file, read on one rank; RunFileError on every rank. thorough: every sequence is looked at, and whether
+    `ranks` (by default those of the world) can make it."""
     raw, problem, alone = None, None, world.split(world.rank) if thorough and world.size > 1 else world
     if world.root:
         try:
             raw = load_toml(path)
             plan = Plan(raw, path)
             if thorough:
-                _try(alone, plan)
+                _try(alone, plan, ranks or world.size)
         except RunFileError as error:
             problem = RunFileError(str(error).replace("[stage 1]", "[set]"))  # the stage is of the program's making
     world.agree(problem)
     return Plan(world.bcast(raw), path)
 
 
-def _try(alone, plan):
-    """Whether all sequences have valid values, and those at the ends of what varies can be built."""
+def _try(alone, plan, ranks):
+    """Whether all sequences have valid values, those at the ends of what varies can be built, and there are ranks for them."""
     every = [plan.of(k) for k in range(plan.count)]
+    if plan.together > ranks:
+        raise RunFileError(
+            f"{plan.path}: [set] ranks: {plan.together} are to work on one sequence, but there are {ranks}"
+        )
+    for size in _group_sizes(ranks, plan.together):
+        try:
+            footprint(every[0], precision(every[0]), size)
+        except ValueError as error:
+            raise RunFileError(f"{plan.path}: [set] ranks: {error}") from None
     ends = {0} | {int(pick(values)) for values in plan.parameters.values() for pick in (np.argmin, np.argmax)}
     for k in sorted(ends):
         grid, stride = every[k]["grid"], plan.values["set"]["stride"]
         if any(n % stride for n in grid["shape"]):
             raise RunFileError(f"{plan.path}: [set] stride: {stride} does not divide the grid {grid['shape']}")
-        initial_field(every[k], plan.path, grid["shape"], grid["spacing"])
+        check_finite(initial_field(every[k], plan.path, grid["shape"], grid["spacing"]), every[k], plan.path)
         build(alone, every[k], plan.path).close()
+
+
+def _group_sizes(ranks, together) -> set[int]:
+    """Ranks of the groups that SequenceSet makes."""
+    groups = max(1, ranks // together)
+    return {ranks // groups, -(-ranks // groups)}
 
 
 def kept_shape(plan) -> list[int]:
@@ -346,6 +362,8 @@ def _go(world, plan, target) -> int:
         return 0
     for line in described(plan):
         world.log(line)
+    if world.size < plan.together:
+        world.log.warning(f"[set] ranks is {plan.together}, there are {world.size}: all work on each sequence")
     world.log(f"{len(job.missing)} of {plan.count} sequences are to be made")
     return job.run()
 
@@ -369,8 +387,9 @@ def described(plan) -> list[str]:
 
 def check(world, path, ranks=None) -> int:
     """Validates a run file and prints what it would take: bytes, memory of a rank, time from a few steps measured here."""
-    plan = read_plan(world, path, thorough=True)
-    ranks, values = ranks or world.size, plan.of(0)
+    ranks = ranks or max(world.size, read_plan(world, path).together)
+    plan = read_plan(world, path, thorough=True, ranks=ranks)
+    values = plan.of(0)
     alone = world if world.size == 1 else world.split(world.rank)
     solver = build(alone, values, path)
     seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
@@ -378,8 +397,7 @@ def check(world, path, ranks=None) -> int:
     steps = int(plan.steps_before.sum()) + plan.count * (table["frames"] - 1) * plan.steps_between
     for line in described(plan):
         world.log(line)
-    together = min(table["ranks"], ranks)
-    memory = BASE_BYTES + footprint(values, precision(values), together).memory / together
+    memory = BASE_BYTES + footprint(values, precision(values), plan.together).memory / plan.together
     world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
     folder = os.path.dirname(os.path.abspath(path))
     world.log(f"disk         {shutil.disk_usage(folder).free / 1e9:.3g} GB are free in {folder}")

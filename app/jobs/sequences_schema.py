@@ -107,7 +107,7 @@ SEEDS = 2**31
 class Plan:
     """A run file and what each of its sequences is. Raises RunFileError, for sequences too.
 
-    raw: tables as read. values: those of OWN. count; seed, start (count,), parameters {key: (count,)}; interval: from frame to
+    raw: tables as read. values: those of OWN. count; together: ranks that work on one sequence; seed, start (count,), parameters {key: (count,)}; interval: from frame to
     frame; steps_before, steps_between: until the first frame (count,), from frame to frame, 0 where they are not known (adaptive).
     """
 
@@ -118,7 +118,7 @@ class Plan:
             raise RunFileError(f"{path}: a set of sequences has no table [{unknown}]")
         self.values = validate({k: v for k, v in raw.items() if k not in self.raw}, OWN, path)
         table = self.values["set"]
-        self.count, number = table["count"], table["first"] + np.arange(table["count"])
+        self.count, self.together, number = table["count"], table["ranks"], table["first"] + np.arange(table["count"])
         seed = self.values["job"]["seed"]
         base = philox_generator(seed, "sequences").integers(SEEDS)
         self.seed = (base + number) % SEEDS  # no two alike

@@ -208,19 +208,19 @@ def test_wall_time_limit_asks_to_be_resumed(ostwald, run_file, tmp_path):
 
 @pytest.mark.parametrize("limit", ["", "[limits]\nfield = 2.0\n"])
 def test_a_diverged_run_keeps_its_last_checkpoint(ostwald, run_file, tmp_path, limit):
-    """A well of degree three has no lower bound."""
-    text = job(steps=4000, checkpoint=20).replace(
-        "epsilon = 3.0", 'epsilon = 3.0\nwell = "polynomial"\ncentre = 0.5\ncoefficients = [0, 0, -1, 4.0]'
+    """Steps of 100 are far too long: φ leaps further in each."""
+    text = (
+        job(steps=4000, checkpoint=50).replace("timestep = 0.05", "timestep = 100.0").replace("every = 8", "every = 1")
     )
-    text = text.replace("every = 25", "every = 0")  # there are no two phases
     status, _, err = ostwald("run", run_file(text + limit), "-d", tmp_path / "run", ranks=2)
     said = [line for line in err.splitlines() if line.startswith("ostwald:")]
-    assert status == 1 and len(said) == 1 and "The last checkpoint stays" in said[0] and "Traceback" not in err, err
+    assert status == 1 and len(said) == 1 and "The checkpoint of step " in said[0] and "Traceback" not in err, err
     assert ("beyond [limits] field = 2" if limit else "the field") in said[0]
     kept = list_checkpoints(tmp_path / "run/checkpoints", verify=True)
     assert kept and all(found.valid for found in kept)
     spectrum, numbers = final_state(tmp_path / "run")
     assert np.isfinite(spectrum).all() and numbers["steps"] == kept[-1].step
+    assert f"The checkpoint of step {kept[-1].step} stays: " in said[0] and kept[-1].step >= 100
 
 
 def test_too_long_a_step_is_told(ostwald, run_file, tmp_path):
@@ -232,6 +232,7 @@ def test_too_long_a_step_is_told(ostwald, run_file, tmp_path):
 def test_a_mistake_gives_one_sentence_on_two_ranks(ostwald, run_file, tmp_path):
     start = 'kind = "uniform"\nmean = 0.45\namplitude = 0.1'
     phi = np.random.default_rng(1).random((20, 18, 64))
+    (tmp_path / "folder.h5").mkdir()
     for name, values in (("small", phi[:, :, :32]), ("nan", np.where(phi > phi.max() - 1e-9, np.nan, phi))):
         np.save(tmp_path / f"{name}.npy", values)
     for old, new, ranks, word in [
@@ -241,6 +242,7 @@ def test_a_mistake_gives_one_sentence_on_two_ranks(ostwald, run_file, tmp_path):
         ("[20, 18, 64]", "[2, 3, 8]", 3, "[grid]: 3 ranks are too many for a grid of 2 x 3 x 8"),
         (start, f'kind = "file"\nfile = "{tmp_path}/small.npy"', 2, "a field of 20 × 18 × 32 points, the grid has"),
         (start, f'kind = "file"\nfile = "{tmp_path}/nan.npy"', 2, "the field must be finite"),
+        (start, f'kind = "file"\nfile = "{tmp_path}/folder.h5"', 2, "folder.h5: a folder, not a file"),
         (start, f'kind = "mesh"\nfile = "{tmp_path}/nan.npy"', 2, "nan.npy: neither an STL nor"),
     ]:
         assert job().count(old) == 1

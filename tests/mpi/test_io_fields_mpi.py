@@ -32,11 +32,12 @@ def check(path, count, shape):
         assert np.array_equal(open_field(path, "phi", k)[:], values(k, shape).astype(np.float32))
 
 
+@pytest.mark.parametrize("compression", [None, "gzip"])
 @pytest.mark.parametrize("shape", [(10, 8, 64), (24, 96, 128), (36, 50)])
-def test_ranks_write_one_file(world, mpi_tmp_path, shape):
+def test_ranks_write_one_file(world, mpi_tmp_path, shape, compression):
     for number, ranks in enumerate(grids(world, shape)):
         path, fourier = mpi_tmp_path / f"{number}.h5", Fourier(world, shape, ranks=ranks)
-        with FieldSeries.create(path, fourier) as series:
+        with FieldSeries.create(path, fourier, compression=compression) as series:
             for k in range(4):
                 series.append(k, 0.1 * k, phi=values(k, shape)[brick(fourier)])
         check(path, 4, shape)
@@ -70,10 +71,11 @@ def test_a_solver_goes_through_a_file(world, mpi_tmp_path):
         solver.close()
 
 
-def test_a_mistake_on_one_rank_stops_all(world, mpi_tmp_path):
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_mistake_on_one_rank_stops_all(world, mpi_tmp_path, compression):
     shape = (12, 8, 40)
     fourier = Fourier(world, shape)
-    with FieldSeries.create(mpi_tmp_path / "f.h5", fourier) as series:
+    with FieldSeries.create(mpi_tmp_path / "f.h5", fourier, compression=compression) as series:
         series.append(0, 0.0, phi=values(0, shape)[brick(fourier)])
         wrong = values(1, shape)[brick(fourier)]
         if world.rank == world.size - 1:

@@ -41,6 +41,8 @@ time = 4.01
 every = 8
 """
 
+UNBOUNDED = 'epsilon = 3.0\nwell = "polynomial"\ncentre = 0.5\ncoefficients = {}'
+
 MISTAKES = [
     ("[20, 18, 64]", "[20, 18, 66]", "products of 2, 3, 5 and 7: 66 is not"),
     ("[20, 18, 64]", "[20, 18, 64, 2]", "two or three lengths"),
@@ -88,6 +90,14 @@ MISTAKES = [
         "epsilon = 3.0",
         "epsilon = 3.0\nmobility_coefficients = [1.0]\n[noise]\ntemperature = 1.0",
         "[noise]: goes with a constant mobility only",
+    ),
+    ("epsilon = 3.0", UNBOUNDED.format("[0, 0, -1, 4.0]"), "[model] coefficients: must give a well with a lower bound"),
+    ("epsilon = 3.0", UNBOUNDED.format("[0, 0, 1, 0, -4, 0]"), "is above 0, got -4 (φ - centre)^4"),
+    ("epsilon = 3.0", UNBOUNDED.format("[0, 0]"), "[model] coefficients: must give a well with a lower bound"),
+    (
+        "misfit = 0.01",
+        "misfit = 0.01\nhigh_c11 = 500.0\nhigh_c12 = 300.0\nhigh_c44 = 200.0\ntolerance = 2e-5\n[[stage]]\ntime = 1.0\ntolerance = 0.01",
+        "[elasticity] tolerance: must be at most 1e-05 where a stage has a tolerance, got 2e-05",
     ),
     ("epsilon = 3.0", 'epsilon = 3.0\nequation = "ginzburg"', "known: allen-cahn, cahn-hilliard"),
     ("[series]", "[noise]\ntemperature = -1.0\n[series]", "[noise] temperature: must be at least 0"),
@@ -192,14 +202,17 @@ def test_starts_from_a_file(tmp_path, capsys):
     for wrong, word in [
         (np.zeros((20, 18, 32)), "a field of 20 × 18 × 32 points, the grid has 20 × 18 × 64"),
         (np.where(phi == phi.max(), np.nan, phi), "the field must be finite"),
+        (phi + 1j, "a field is real"),
         (None, "phi.npy: cannot be read"),
+        ("folder", "phi.npy: a folder, not a file"),
     ]:
-        (tmp_path / "phi.npy").unlink()
+        (tmp_path / "phi.npy").unlink(missing_ok=True)
         if wrong is not None:
-            np.save(tmp_path / "phi.npy", wrong)
-        assert main(["run", str(path), "-d", str(tmp_path / "never")]) == 1
-        said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1 and word in said[0] and not (tmp_path / "never").exists(), said
+            (tmp_path / "phi.npy").mkdir() if isinstance(wrong, str) else np.save(tmp_path / "phi.npy", wrong)
+        for arguments in (["run", str(path), "-d", str(tmp_path / "never")], ["check", str(path)]):
+            assert main(arguments) == 1
+            said = capsys.readouterr().err.strip().splitlines()
+            assert len(said) == 1 and word in said[0] and not (tmp_path / "never").exists(), said
 
 
 def test_wells_and_elasticity(tmp_path):

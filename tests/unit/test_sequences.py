@@ -77,6 +77,9 @@ MISTAKES = [
     ("values = [0.0, 1.0]", "values = [-1.0]", "[set] start: must be at least 0, is -1 in sequence 0"),
     ("cells = 4", "cells = 40", "finer than the grid"),
     ("validation = 0.3", "stride = 5", "[set] stride: 5 does not divide the grid"),
+    ("timestep = 0.05", "timestep = -0.05", "[set] timestep: must be above 0"),
+    ("frames = 4", "frames = 4\nranks = 2", "[set] ranks: 2 are to work on one sequence, but there are 1"),
+    ('kind = "perlin"\ncells = 4', 'kind = "file"\nfile = "."', "a folder, not a file with a field"),
     ("c12 = 1.5e4", "c12 = 3.5e4", "elastic constants must be positive definite"),
 ]
 
@@ -302,20 +305,26 @@ def test_check_tells_without_writing(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"{2000 * 100 * 128 * 128 * 4 / 1e9:.3g} GB" in out and "1400 for training, 600 for validation" in out
     made = Plan(load_toml(path), path)
+    path.write_text(SET.replace("frames = 4", "frames = 4\nranks = 16"))
+    assert main(["check", str(path)]) == 0  # those that it names
+    for ranks, text, word in (
+        (8, "ranks = 16", "[set] ranks: 16 are to work on one sequence, but there are 8"),
+        (1000, "ranks = 1000", "[set] ranks: 1000 ranks are too many for a grid of 24 x 32"),
+    ):
+        path.write_text(SET.replace("frames = 4", f"frames = 4\n{text}"))
+        assert main(["check", str(path), "--ranks", str(ranks)]) == 1 and word in capsys.readouterr().err
     assert f"{2000 * 99 * 10 + made.steps_before.sum()} steps" in out and set(tmp_path.iterdir()) == before
 
 
 def test_sequences_that_diverge_are_given_up_and_the_others_kept(tmp_path, capsys):
-    """A well of degree three has no lower bound; φ runs away from 0.8, not from 0.2 in this time."""
-    text = SET.replace(
-        "epsilon = 5.0", 'epsilon = 5.0\nwell = "polynomial"\ncentre = 0.5\ncoefficients = [0, 0, 1, -10.0]'
-    )
-    text = text.replace("normal = [0.5, 0.1]\nlimits = [0.3, 0.7]", "values = [0.2, 0.8]") + "[limits]\nfield = 5.0\n"
+    """Where the mobility is 10⁵ steps are far too long: φ leaps further in each."""
+    text = SET.replace("initial.exact_mean", "model.mobility") + "[limits]\nfield = 5.0\n"
+    text = text.replace("normal = [0.5, 0.1]\nlimits = [0.3, 0.7]", "values = [1.0, 1e5]").replace("0.012]", "0.001]")
     path, run = tmp_path / "set.toml", tmp_path / "run"
     path.write_text(text)
     assert main(["run", str(path), "-d", str(run)]) == 1
     said = capsys.readouterr()
-    wrong = Plan(load_toml(path), path).parameters["initial.exact_mean"] > 0.5
+    wrong = Plan(load_toml(path), path).parameters["model.mobility"] > 1
     assert 0 < wrong.sum() < 10 and f"{wrong.sum()} of 10 sequences diverged" in said.err
     assert said.out.count("was given up") == wrong.sum()
     with Sequences(run / "sequences.h5") as data:
