@@ -117,7 +117,7 @@ def _run_directory(path: Path) -> str:
         lines.append(f"  {state} {where}: {size}, {f['ranks']} ranks, {speed}, wall {wall:.1f} s")
     for found in list_checkpoints(path / "checkpoints", verify=True):
         lines.append("  " + _checkpoint_line(found))
-    for name in ("series.h5", "trajectory.h5", "nuclei.h5", "sequences.h5"):
+    for name in ("series.h5", "fields.h5", "trajectory.h5", "nuclei.h5", "sequences.h5"):
         if (path / name).exists():
             lines.append("  " + _hdf5(path / name).replace(str(path) + "/", ""))
     return "\n".join(lines)

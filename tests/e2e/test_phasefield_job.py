@@ -124,7 +124,11 @@ def test_run_leaves_everything(ostwald, run_file, tmp_path):
     assert page.count("<img") == 5 and page.count('alt="surface of the field"') == 1  # four slices and the body
     status, out, err = ostwald("info", path, file, path / "checkpoints")
     assert (
-        status == 0 and "20 × 18 × 64" in out and "finished at step 200" in out and "steps 0 to 200, time 6.4" in out
+        status == 0
+        and "20 × 18 × 64" in out
+        and "finished at step 200" in out
+        and "steps 0 to 200, time 6.4" in out
+        and out.count("fields phi on 20 x 18 x 64 points") == 1
     ), err
     status, out, err = ostwald("resume", path)
     assert status == 0 and "nothing is left" in out
