@@ -128,6 +128,11 @@ LOSS = Table(
         "energy_start": Key("float", None, low=0, doc="weights at the start, approached as the learning rate falls"),
         "force_start": Key("float", None, low=0, doc="as energy_start"),
         "stress_start": Key("float", None, low=0, doc="as energy_start"),
+        "energy_huber": Key(
+            "float", None, above=0, unit="eV/atom", doc="errors beyond it count linearly (Huber); default: all squared"
+        ),
+        "force_huber": Key("float", None, above=0, unit="eV/Å", doc="as energy_huber"),
+        "stress_huber": Key("float", None, above=0, unit="eV/atom", doc="as energy_huber, of virials"),
     },
     doc="What is made small.",
 )
@@ -135,12 +140,15 @@ LOSS = Table(
 MINIBATCH = ("adam", "adamw")
 _OWN = {
     "levenberg-marquardt": ("damping", "ridge"),
+    "l-bfgs": ("memory", "ridge"),
     "adam": (
         "batch",
         "rate",
         "final_rate",
         "schedule",
         "period",
+        "drop",
+        "wait",
         "warmup",
         "clip",
         "average",
@@ -152,6 +160,7 @@ _OWN["adamw"] = (*_OWN["adam"], "decay")
 _DEFAULTS = {
     "damping": 1e-2,
     "ridge": 1e-9,
+    "memory": 20,
     "batch": 8,
     "rate": 3e-3,
     "final_rate": 1e-5,
@@ -176,8 +185,11 @@ def _check_optimiser(v, error):
     if v["kind"] in MINIBATCH:
         if v["compression"] != "none" and v["communication"] != "horovod":
             raise error("compression", "is of communication = 'horovod'")
-        if v["period"] is not None and v["schedule"] != "cosine":
-            raise error("period", "is of schedule = 'cosine'")
+        for key, schedule in (("period", "cosine"), ("drop", "plateau"), ("wait", "plateau")):
+            if v[key] is not None and v["schedule"] != schedule:
+                raise error(key, f"is of schedule = '{schedule}'")
+        if v["schedule"] == "plateau":
+            v["drop"], v["wait"] = v["drop"] or 0.5, v["wait"] or 10
         if v["final_rate"] > v["rate"]:
             raise error("final_rate", f"must not be above rate ({v['rate']:g})")
 
@@ -192,8 +204,15 @@ OPTIMISER = Table(
         "batch": Key("int", None, low=1, doc="structures of an update, of all ranks together; default 8"),
         "rate": Key("float", None, above=0, doc="learning rate at the start; default 0.003"),
         "final_rate": Key("float", None, above=0, doc="learning rate at the end; default 1e-5"),
-        "schedule": Key("str", None, choices=("exponential", "cosine", "constant"), doc="default exponential"),
+        "memory": Key("int", None, low=1, doc="steps that l-bfgs remembers; default 20"),
+        "schedule": Key(
+            "str", None, choices=("exponential", "cosine", "plateau", "constant"), doc="default exponential"
+        ),
         "period": Key("int", None, low=1, doc="epochs of the first cosine; then warm restarts, each twice as long"),
+        "drop": Key("float", None, above=0, high=0.99, doc="plateau: what the rate is multiplied with; default 0.5"),
+        "wait": Key(
+            "int", None, low=1, doc="plateau: validations without a better one, after which it drops; default 10"
+        ),
         "warmup": Key("int", None, low=0, doc="updates in which the rate rises from zero; default 0"),
         "decay": Key("float", None, low=0, doc="of weights, apart from the gradient; default 1e-4"),
         "clip": Key("float", None, above=0, doc="largest norm of the gradient"),
@@ -203,7 +222,8 @@ OPTIMISER = Table(
         "communication": Key("str", None, choices=BACKENDS, doc="how ranks add up gradients; default mpi"),
         "compression": Key("str", None, choices=COMPRESSIONS, doc="of gradients under way (horovod); default none"),
     },
-    doc="levenberg-marquardt: whole set, dense normal equations, up to a few thousand parameters. adam, adamw: small batches.",
+    doc="levenberg-marquardt: whole set, dense normal equations, up to a few thousand parameters. l-bfgs: whole set, any number. "
+    "adam, adamw: small batches.",
     check=_check_optimiser,
 )
 
@@ -211,10 +231,16 @@ VALIDATION = Table(
     "validation",
     {
         "every": Key("int", 1, low=1, doc="epochs between validations"),
+        "objective": Key(
+            "str",
+            "loss",
+            choices=("loss", "energy", "force", "stress"),
+            doc="what decides which parameters are the best: the loss, or a root-mean-square error",
+        ),
         "patience": Key("int", None, low=1, doc="validations without a better one, after which training stops"),
-        "parts": Key("bool", True, doc="a table of errors by group at the end"),
+        "gain": Key("float", 0.0, low=0, doc="how much lower the objective must be to count as better for patience"),
     },
-    doc="The potential with the lowest loss on the validation set is kept.",
+    doc="The potential with the lowest objective on the validation set is kept.",
 )
 MEMORY = Table(
     "memory",
@@ -249,7 +275,9 @@ def check_whole(values, path):
         raise RunFileError(f"{path}: [loss]: all weights are zero")
     starts = [name for name in ("energy_start", "force_start", "stress_start") if loss[name] is not None]
     if starts and values["optimiser"]["kind"] not in MINIBATCH:
-        raise RunFileError(f"{path}: [loss] {starts[0]}: has no effect with [optimiser] kind = 'levenberg-marquardt'")
+        raise RunFileError(
+            f"{path}: [loss] {starts[0]}: has no effect with [optimiser] kind = '{values['optimiser']['kind']}'"
+        )
 
 
 def page() -> str:

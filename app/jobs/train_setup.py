@@ -18,11 +18,12 @@ from ostwald.app.training import described, start
 from ostwald.app.training.checks import check
 from ostwald.app.training.data import reference_energies, split
 from ostwald.app.training.errors import UNITS, errors, predictions
+from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
 from ostwald.app.training.objective import PotentialObjective
-from ostwald.app.training.schedules import Rate
+from ostwald.app.training.schedules import Plateau, Rate
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
 from ostwald.parallel.training import exchange
@@ -91,6 +92,14 @@ class Setup:
         for name, labels in (("energy", training.energy), ("force", training.forces), ("stress", training.stress)):
             if loss[name] and not np.isfinite(labels).any():
                 raise self._fail("loss", name, f"no structure of {table['file']} has a label for it: set it to 0")
+        objective, labels = self.values["validation"]["objective"], {"force": "forces"}
+        if (
+            objective != "loss"
+            and not np.isfinite(getattr(self.parts["validation"], labels.get(objective, objective))).any()
+        ):
+            raise self._fail(
+                "validation", "objective", f"no structure of the validation set has a label for '{objective}'"
+            )
         optimiser = self.values["optimiser"]
         if optimiser["kind"] in MINIBATCH:
             if optimiser["batch"] > len(training):
@@ -202,11 +211,15 @@ class Setup:
     def _trainer(self):
         v, world = self.values["optimiser"], self.world
         weights = self.values["loss"]
-        plain = Loss(weights["energy"], weights["force"], weights["stress"])
+        huber = tuple(weights[f"{name}_huber"] for name in ("energy", "force", "stress"))
+        plain = Loss(weights["energy"], weights["force"], weights["stress"], huber=huber)
         self.losses = {name: plain.of(part) for name, part in self.parts.items()}
         data, chosen, loss = self.data["training"], self.indices["training"], self.losses["training"]
-        if v["kind"] not in MINIBATCH:
-            objective = PotentialObjective(self.network, data, chosen, loss)
+        objective = PotentialObjective(self.network, data, chosen, loss)
+        if v["kind"] == "l-bfgs":
+            self.trainer = LBFGS(world, objective, v["ridge"], v["memory"])
+            return
+        if v["kind"] == "levenberg-marquardt":
             self.trainer = LevenbergMarquardt(world, objective, v["ridge"], v["damping"])
             if self.network.size > LARGE:
                 world.log.warning(
@@ -215,15 +228,19 @@ class Setup:
             return
         per_epoch = -(-len(chosen) // v["batch"])
         period = v["period"] and v["period"] * per_epoch
-        rate = Rate(v["schedule"], v["rate"], v["final_rate"], v["epochs"] * per_epoch, period, v["warmup"])
+        if v["schedule"] == "plateau":
+            rate = Plateau(v["rate"], v["final_rate"], v["drop"], v["wait"], v["warmup"])
+        else:
+            rate = Rate(v["schedule"], v["rate"], v["final_rate"], v["epochs"] * per_epoch, period, v["warmup"])
         self._exchange = exchange(v["communication"], world, v["compression"])
         starts = [weights[f"{name}_start"] for name in ("energy", "force", "stress")]
-        prefactors = None
         if any(s is not None for s in starts):
-            prefactors = [weights[name] if s is None else s for name, s in zip(("energy", "force", "stress"), starts)]
+            objective.prefactors = [
+                weights[name] if s is None else s for name, s in zip(("energy", "force", "stress"), starts)
+            ]
         self.trainer = Minibatch(
             world,
-            PotentialObjective(self.network, data, chosen, loss, prefactors),
+            objective,
             self._exchange,
             rate,
             v["batch"],
@@ -262,7 +279,9 @@ class Setup:
         shown = (
             f"{row[f'{name}_rmse']:.4g} {unit}" for name, unit in UNITS.items() if np.isfinite(row[f"{name}_rmse"])
         )
-        return found.loss, row, f"RMSE {'  '.join(shown)}"
+        objective = self.values["validation"]["objective"]
+        decides = found.loss if objective == "loss" else row[f"{objective}_rmse"]
+        return decides, {"validation_loss": found.loss} | row, f"RMSE {'  '.join(shown)}"
 
     def finish(self, directory) -> dict:
         """The potential, its errors and predictions."""

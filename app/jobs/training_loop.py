@@ -35,7 +35,7 @@ class Kind:
     describe() -> str; findings() -> [str] of doubts, on rank 0
     prepare(directory): the work before the first update; makes .trainer (app.training.trainer.Trainer)
     columns: {name: unit} of the series, beside those of the loop; sections: names of timers, beside SECTIONS
-    validate() -> (the number that decides which parameters are the best, {column: value}, a few words for the log)
+    validate() -> (the number that decides which parameters are the best, {column: value} with validation_loss, words for the log)
     finish(directory) -> figures for timing.json: the trainer has the best parameters; writes what the job is for
     work: {"structures": 1, "atoms": 12.5}: what an item of the training set amounts to, in what speeds are told in
     close(keep): at the end; keep: the run is to be resumed
@@ -60,7 +60,7 @@ class Training:
         self.resumed, position = position is not None, position or {}
         self.wall_before = position.get("wall", 0.0)
         self.best, self.waited = position.get("best", math.inf), position.get("waited", 0)
-        self.best_epoch = position.get("best_epoch", 0)
+        self.best_epoch, self.mark = position.get("best_epoch", 0), position.get("mark", math.inf)
         self.losses = list(position.get("losses", []))
         self.best_theta = self.trainer.theta if best is None else best
         self.first = self.trainer.updates
@@ -134,16 +134,18 @@ class Training:
         loss = float(np.mean(self.losses)) if self.losses else math.nan
         self.losses = []
         epoch = trainer.updates // trainer.per_epoch
-        if found < self.best:
-            self.best, self.best_epoch, self.best_theta, self.waited = found, epoch, theta, 0
-        else:
-            self.waited += 1
+        better = found < self.best
+        if better:
+            self.best, self.best_epoch, self.best_theta = found, epoch, theta
+        self.waited += 1
+        if found < self.mark - self.values["validation"]["gain"]:
+            self.mark, self.waited = found, 0
+        trainer.validated(found)
         seconds = self.wall_before + time.monotonic() - self.started
-        row = dict(step=trainer.updates, epoch=epoch, loss=loss, validation_loss=found, **row, rate=trainer.pace)
         with self.world.timers("output"):
-            self.series.append(**row, seconds=seconds)
+            self.series.append(step=trainer.updates, epoch=epoch, loss=loss, **row, rate=trainer.pace, seconds=seconds)
         self.progress.line(
-            f"epoch {epoch:>5}  loss {loss:.5g}  validation {found:.5g}{' ' if self.waited else '*'}  {words}  "
+            f"epoch {epoch:>5}  loss {loss:.5g}  validation {row['validation_loss']:.5g}{'*' if better else ' '}  {words}  "
             f"{trainer.pace_name} {trainer.pace:.2g}",
             trainer.updates,
         )
@@ -171,6 +173,7 @@ class Training:
                 wall=self.wall_before + begun - self.started,
                 best=self.best,
                 best_epoch=self.best_epoch,
+                mark=self.mark,
                 waited=self.waited,
                 losses=self.losses,
                 finished=self.finished,
@@ -184,7 +187,7 @@ class Training:
     def _finish(self, status):
         world, setup, directory, trainer = self.world, self.setup, self.directory, self.trainer
         wall = time.monotonic() - self.started
-        world.log(f"\nbest: epoch {self.best_epoch}, validation loss {self.best:.6g}")
+        world.log(f"\nbest: epoch {self.best_epoch}, {self.values['validation']['objective']} {self.best:.6g}")
         with trainer.using(self.best_theta):
             own = setup.finish(directory)
         updates = trainer.updates - self.first
@@ -248,8 +251,8 @@ def resume(world, kind: Kind, directory, walltime=None) -> int:
         setup = kind.setup(world, values, target.run_file)
         _begin(world, values, setup, target)
         trainer = setup.trainer
-        names = ["theta", "best", *(name for name, value in trainer.state().items() if isinstance(value, np.ndarray))]
-        arrays = {name: np.empty(len(trainer.theta)) for name in names}
+        arrays = {"theta": trainer.theta, "best": trainer.theta}
+        arrays |= {name: value for name, value in trainer.state().items() if isinstance(value, np.ndarray)}
         checkpoint = read_checkpoint(target.checkpoints, world, targets={name: (0, a) for name, a in arrays.items()})
         for message in checkpoint.messages:
             world.log.warning(message)

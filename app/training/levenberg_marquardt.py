@@ -92,7 +92,7 @@ class LevenbergMarquardt(Trainer):
             with self.world.timers("Jacobian"):
                 outputs, jacobian = self.network.jacobian(batch)
                 residuals = torch.cat(self.loss.residuals(outputs, batch, labels))
-                rows = self._rows(jacobian, batch, labels)
+                rows = self._rows(jacobian, outputs, batch, labels)
                 total += float(residuals.double().square().sum())
             with self.world.timers("normal equations"):
                 j, r = rows.cpu().numpy(), residuals.cpu().numpy()
@@ -105,15 +105,13 @@ class LevenbergMarquardt(Trainer):
         theta = self.theta
         return packed[-1] + self.ridge * float(theta @ theta), packed[-p - 1 : -1], normal
 
-    def _rows(self, jacobian, batch, labels):
-        energy, force, stress = self.loss.factors(batch, labels)
-        p = self.network.size
-        parts = [_known(jacobian.energy.mul_(energy[:, None]), labels.energy)]
-        if self.loss.forces_wanted:
-            parts.append(_known(jacobian.forces.mul_(force[:, None, None]), labels.forces).view(-1, p))
-        if self.loss.stress_wanted:
-            parts.append(_known(jacobian.stress.mul_(stress[:, :, None]), labels.stress).view(-1, p))
-        return torch.cat(parts)
+    def _rows(self, jacobian, outputs, batch, labels):
+        """Derivatives of the residuals by the parameters."""
+        slopes = self.loss.slopes(outputs, batch, labels)
+        wanted = [jacobian.energy]
+        wanted += [jacobian.forces] if self.loss.forces_wanted else []
+        wanted += [jacobian.stress] if self.loss.stress_wanted else []
+        return torch.cat([j.mul_(slope.unsqueeze(-1)).view(-1, self.network.size) for j, slope in zip(wanted, slopes)])
 
     def _solve(self, normal, diagonal, right):
         """The step of one rank, for all: None where the matrix is not positive definite in floating point."""
@@ -134,13 +132,6 @@ class LevenbergMarquardt(Trainer):
 
     def restore(self, state):
         self.updates, self.mu, self.growth = int(state["updates"]), state["damping"], state["growth"]
-
-
-def _known(rows, label):
-    missing = torch.isnan(label)
-    if missing.any():
-        rows[missing] = 0
-    return rows
 
 
 def _add_squares(normal, rows):

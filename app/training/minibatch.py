@@ -20,7 +20,7 @@ class Minibatch(Trainer):
     """objective: what is made small, with `module`, `items` (m,), `shares(indices, size)`, `weights()` and
     `loss(indices, update, share)`, as objective.PotentialObjective has them: the losses of all items add up to the training set's.
 
-    exchange: parallel.training.Exchange; rate: schedules.Rate; batch: items of all ranks in an update. decay: of AdamW (0: Adam);
+    exchange: parallel.training.Exchange; rate: of schedules; batch: items of all ranks in an update. decay: of AdamW (0: Adam);
     clip: largest norm of the gradient, None: any; average: None, or how much of the moving average of the parameters stays in
     each update.
     """
@@ -72,7 +72,7 @@ class Minibatch(Trainer):
         with world.timers("gradient"):
             for p in self.parameters:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad.zero_()
-            value = self._gradient(mine, len(indices), rate / self.rate.start)
+            value = self._gradient(mine, len(indices), self.rate.share(self.updates))
         with world.timers("communication"):
             self.exchange.reduce()
             self.value = world.allreduce(value)
@@ -90,6 +90,9 @@ class Minibatch(Trainer):
                     mean.lerp_(p, 1 - keep)
         self.updates += 1
         return True
+
+    def validated(self, found):
+        self.rate.validated(found)
 
     def _batch(self):
         """Numbers of the items of the next update."""
@@ -117,7 +120,7 @@ class Minibatch(Trainer):
 
     def state(self) -> dict:
         """Arrays and numbers, the same on every rank."""
-        state, found = self.exchange.optimiser.state, {"updates": self.updates}
+        state, found = self.exchange.optimiser.state, {"updates": self.updates} | self.rate.state()
         for name in ("exp_avg", "exp_avg_sq"):
             found[name] = vector(state[p][name] if p in state else torch.zeros_like(p) for p in self.parameters)
         if self.smooth is not None:
@@ -126,6 +129,7 @@ class Minibatch(Trainer):
 
     def restore(self, state):
         self.updates = int(state["updates"])
+        self.rate.restore(state)
         optimiser = self.exchange.optimiser
         for p in self.parameters:
             step = torch.tensor(float(self.updates))

@@ -23,6 +23,10 @@ class PotentialObjective:
         """Structures, by number, shared out over ranks, even in cost."""
         return self.data.shares(indices, size)
 
+    def chunks(self, indices) -> list[np.ndarray]:
+        """Structures, by number, in parts that are small enough for one call of `loss`."""
+        return self.data.chunks(indices)
+
     def weights(self) -> list:
         """Of each parameter of the module, True where it is a weight (that AdamW lets decay)."""
         return [self.module.weights_mask()]
@@ -39,4 +43,4 @@ class PotentialObjective:
             return self.function
         end = self.function
         mixed = [b * share + e * (1 - share) for b, e in zip(self.prefactors, (end.energy, end.force, end.stress))]
-        return Loss(*mixed, end.counts)
+        return Loss(*mixed, end.counts, end.huber)

@@ -1,7 +1,11 @@
-"""How the learning rate changes over the updates of a training."""
+"""How the learning rate changes over the updates of a training.
+
+A schedule is called with the number of an update, from 0, and returns its learning rate; `share` is that over the rate at the start;
+`validated` is told what each validation finds; `state` and `restore` are for checkpoints.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -31,4 +35,57 @@ class Rate:
                 k = int(math.log2(update / length + 1))
                 first, length = length * (2**k - 1), length * 2**k
             rate = self.stop + 0.5 * (self.start - self.stop) * (1 + math.cos(math.pi * (update - first) / length))
-        return rate * min(1.0, (update + 1) / self.warmup) if self.warmup else rate
+        return rate * _risen(update, self.warmup)
+
+    def share(self, update: int) -> float:
+        return self(update) / self.start
+
+    def validated(self, found: float):
+        pass
+
+    def state(self) -> dict:
+        return {}
+
+    def restore(self, state):
+        pass
+
+
+@dataclass
+class Plateau:
+    """start, times `drop` after each `wait` validations that find nothing better, down to stop. warmup: as of Rate."""
+
+    start: float
+    stop: float
+    drop: float = 0.5
+    wait: int = 10
+    warmup: int = 0
+    rate: float = field(init=False)
+    best: float = field(default=math.inf, init=False)
+    waited: int = field(default=0, init=False)
+
+    def __post_init__(self):
+        self.rate = self.start
+
+    def __call__(self, update: int) -> float:
+        return self.rate * _risen(update, self.warmup)
+
+    def share(self, update: int) -> float:
+        return self(update) / self.start
+
+    def validated(self, found: float):
+        if found < self.best:
+            self.best, self.waited = found, 0
+            return
+        self.waited += 1
+        if self.waited >= self.wait:
+            self.rate, self.waited = max(self.rate * self.drop, self.stop), 0
+
+    def state(self) -> dict:
+        return {"plateau_rate": self.rate, "plateau_best": self.best, "plateau_waited": self.waited}
+
+    def restore(self, state):
+        self.rate, self.best, self.waited = (state[f"plateau_{name}"] for name in ("rate", "best", "waited"))
+
+
+def _risen(update, warmup) -> float:
+    return min(1.0, (update + 1) / warmup) if warmup else 1.0

@@ -16,8 +16,8 @@ class Trainer:
     value: the loss that the last step began with or ended at, math.nan before. pace, pace_name: learning rate or damping, for the log.
     look_every: updates between looks at signals and due checkpoints.
 
-    Subclasses give `step() -> bool` (collective; False: no step lowers the loss any more), `state() -> dict` of vectors (p,) and
-    numbers, and `restore(state)`, which gets vectors as f8.
+    Subclasses give `step() -> bool` (collective; False: no step lowers the loss any more), `state() -> dict` of f8 arrays and
+    numbers, and `restore(state)`.
     """
 
     updates, value, per_epoch, batch, pace, pace_name, look_every = 0, math.nan, 1, 1, math.nan, "rate", 1
@@ -38,6 +38,9 @@ class Trainer:
     def best_theta(self) -> np.ndarray:
         """(p,) f8: the parameters to be used."""
         return self.theta
+
+    def validated(self, found: float):
+        """Is told what each validation finds, the same on every rank."""
 
     @contextmanager
     def using(self, theta):

@@ -11,6 +11,7 @@ from ostwald.app.jobs import train
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Network
 from ostwald.app.training import described
+from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
@@ -78,14 +79,15 @@ def test_compressed_gradients_are_near(problem, alone, world):
     assert world.size == 1 or not np.array_equal(got[1], want[1])
 
 
-def test_levenberg_marquardt_is_that_of_one_rank(problem, alone, world):
+@pytest.mark.parametrize("kind", [LevenbergMarquardt, LBFGS])
+def test_full_batches_are_those_of_one_rank(problem, alone, world, kind):
     model, data = problem
     results = []
     for where in (alone, world):
         network, loss = Network(model), Loss(10.0, 1.0, 1.0).of(data.dataset)
-        optimiser = LevenbergMarquardt(where, PotentialObjective(network, data, np.arange(7), loss), ridge=1e-6)
+        optimiser = kind(where, PotentialObjective(network, data, np.arange(7), loss), ridge=1e-6)
         values = []
-        for _ in range(4):
+        for _ in range(5):
             assert optimiser.step()
             values.append(optimiser.value)
         results.append((values, network.theta.detach().numpy().copy()))

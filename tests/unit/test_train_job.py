@@ -43,6 +43,8 @@ nodes = [6]
 """
 OPTIMISERS = {
     "levenberg-marquardt": "epochs = 10",
+    "l-bfgs": 'epochs = 10\nkind = "l-bfgs"\nmemory = 4\n[loss]\nforce_huber = 0.05\n[validation]\nobjective = "force"',
+    "adam": 'epochs = 8\nkind = "adam"\nrate = 0.1\nschedule = "plateau"\nwait = 1\n[loss]\nenergy_start = 1.0',
     "adamw": 'epochs = 6\nkind = "adamw"\nbatch = 3\naverage = 0.9\nrate = 0.01\nclip = 10.0',
 }
 
@@ -122,6 +124,7 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world,
     rows = [np.genfromtxt(tmp_path / which / "series.csv", delimiter=",", names=True) for which in ("whole", "parts")]
     for name in ("step", "loss", "validation_loss", "force_rmse_eVAngstrom"):
         assert np.array_equal(rows[0][name], rows[1][name], equal_nan=True), name
+    assert rows[0]["loss"][-1] < 0.7 * rows[0]["loss"][1]
     assert train.resume(world, tmp_path / "parts") == 0  # nothing is left
 
 
@@ -169,6 +172,7 @@ WRONG = [
     ),
     ("epochs = 10", "[loss]\nenergy = 0\nforce = 0\nstress = 0", r"\[loss\]: all weights are zero"),
     ("epochs = 10", "[loss]\nforce_start = 1000", r"\[loss\] force_start: has no effect with \[optimiser\] kind"),
+    ("epochs = 10", 'kind = "adam"\nwait = 3', r"\[optimiser\] wait: is of schedule = 'plateau'"),
     (
         "epochs = 10",
         "[memory]\nlimit = 0.001",
