@@ -37,7 +37,12 @@ def check_order(values, path) -> None:
             raise RunFileError(
                 f"{path}: [elasticity] tolerance: must be at most {LEAST_EQUILIBRIUM:g} where a stage has a tolerance, got {given:g}"
             )
-    if values["solver"]["method"] != "spectral" or values["model"]["equation"] != "cahn-hilliard":
+    method = values["solver"]["method"]
+    if method == "petsc":
+        return  # all its steps are
+    if method == "finite-difference" and values["solver"]["order"] is None:
+        raise RunFileError(f"{path}: [[stage]] tolerance: needs steps of second order, '{method}' has none")
+    if method == "finite-difference" or values["model"]["equation"] != "cahn-hilliard":
         raise RunFileError(f"{path}: [solver] order: steps of second order are for the spectral Cahn–Hilliard equation")
     if any(values["noise"].values()):
         raise RunFileError(f"{path}: [solver] order: steps of second order take no noise")

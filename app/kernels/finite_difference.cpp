@@ -276,12 +276,22 @@ template <class T> Line<T> shifted(const Line<T>& l, int64_t by) {
   return {l.here + by, l.before + by, l.behind + by, l.below + by, l.above + by};
 }
 
+// M(u), a polynomial, and 0 where that is negative.
+template <class T> struct Mobility {
+  const wells::Polynomial<T, 0> form;
+  OSTWALD_INLINE vec<T> value(vec<T> u) const {
+    const vec<T> m = form.value(u);
+    return m < vec<T>{} ? vec<T>{} : m;
+  }
+  OSTWALD_INLINE vec<T> derivative(vec<T> u) const { return form.value(u) < vec<T>{} ? vec<T>{} : form.derivative(u); }
+};
+
 template <class T, class Well> struct Tendency {
   const Grid<T> grid;
   const T* direction;  // laid out as the field, or null: then ∇·(M ∇μ), else its derivative along this
   T* out;              // the inner points, C-contiguous
   const Well well;
-  const wells::Polynomial<T, 0> mobility;
+  const Mobility<T> mobility;
   const Laplacian<T> stiffness;
   const std::array<T, 3> half;
 
@@ -351,7 +361,7 @@ void tendency(py::array field, py::object direction, py::array out, int n, std::
     for (int k = 0; k < 3; k++) inverse[k] = 1 / (spacing[k] * spacing[k]), half[k] = T(0.5 * inverse[k]);
     wells::with_well<T>(terms, [&](const auto& well) {
       const Tendency<T, std::decay_t<decltype(well)>> sweep{
-          grid, v, to, well, wells::Polynomial<T, 0>(mobility), Laplacian<T>(-epsilon, inverse, grid.three), half};
+          grid, v, to, well, {wells::Polynomial<T, 0>(mobility)}, Laplacian<T>(-epsilon, inverse, grid.three), half};
       py::gil_scoped_release release;
       if (v) grid.three ? sweep.template run<true, true>(threads) : sweep.template run<false, true>(threads);
       else grid.three ? sweep.template run<true, false>(threads) : sweep.template run<false, false>(threads);
@@ -372,6 +382,6 @@ PYBIND11_MODULE(_finite_difference, module) {
              "sums (n0, 5): of each plane before it moves, Σ g, Σ |∇φ|² (one-sided differences), Σ u, lowest and highest u. rate 0: only these.");
   module.def("tendency", &tendency, "field"_a, "direction"_a, "out"_a, "n"_a, "spacing"_a, "well"_a, "mobility"_a, "epsilon"_a,
              "mirror"_a, "threads"_a = 1,
-             "out (inner points) = ∇·(M ∇(g'(φ) - ε∇²φ)) of u = φ - centre, M a polynomial of u (coefficients, the lowest first);\n"
+             "out (inner points) = ∇·(M ∇(g'(φ) - ε∇²φ)) of u = φ - centre, M a polynomial of u (coefficients, the lowest first), 0 where that is negative;\n"
              "with a direction, laid out as the field with ghosts: the derivative along it.");
 }

@@ -7,5 +7,9 @@ class Diverged(RuntimeError):
     collective = True
 
 
+class TooLong(Diverged):
+    """A step has no solution that can be found: it is too long. The field is as it was."""
+
+
 class NoEquilibrium(Diverged):
     """Elastic equilibrium is not found, or the moduli are not positive definite somewhere."""

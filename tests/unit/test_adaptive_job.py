@@ -43,8 +43,11 @@ every = 1000
 """
 
 
-def test_times_are_met_and_a_run_resumes_bit_for_bit(tmp_path):
-    (tmp_path / "run.toml").write_text(JOB)
+@pytest.mark.parametrize("method", ["spectral", "petsc"])
+def test_times_are_met_and_a_run_resumes_bit_for_bit(tmp_path, method):
+    if method == "petsc":
+        pytest.importorskip("petsc4py")
+    (tmp_path / "run.toml").write_text(JOB.replace("[[stage]]", f'[solver]\nmethod = "{method}"\n[[stage]]', 1))
     where = tmp_path / "out"
     assert main(["run", str(tmp_path / "run.toml"), "--directory", str(where)]) == 0
     series = read_series(where / "series.h5")
@@ -85,6 +88,11 @@ def test_times_are_met_and_a_run_resumes_bit_for_bit(tmp_path):
         ),
         ("tolerance = 0.01", "tolerance = 2.0", "[stage 2] tolerance: must be at most 1"),
         ("[[stage]]\ntimestep", "[solver]\norder = 1\n[[stage]]\ntimestep", "needs steps of second order"),
+        (
+            "epsilon = 3.0",
+            'epsilon = 3.0\n[solver]\nmethod = "finite-difference"',
+            "tolerance: needs steps of second order, 'finite-difference' has none",
+        ),
         ("epsilon = 3.0", 'epsilon = 3.0\nequation = "allen-cahn"', "for the spectral Cahn–Hilliard equation"),
         ("epsilon = 3.0", "epsilon = 3.0\n[noise]\ntemperature = 0.1", "steps of second order take no noise"),
     ],

@@ -1,4 +1,5 @@
-"""Second-order steps: orders of convergence, manufactured solutions, steps of any lengths, tolerances, what must never change."""
+"""Second-order steps: orders of convergence, steps of any lengths, tolerances, what must never change (manufactured solutions:
+test_order_of_accuracy.py)."""
 
 import numpy as np
 import pytest
@@ -51,68 +52,6 @@ def test_orders(world, elastic):
         orders = np.log2(np.divide(errors[:-1], errors[1:]))
         assert (orders > order - 0.15).all() and (order == 2 or orders[-1] < 1.15), (cls, errors)
     assert errors[-1] < 1e-4 * rms(exact - phi)
-
-
-class Manufactured:
-    """φ = m + ∇²ψ, ψ = Σ A(t) exp(cos θ) of two phases θ(x, z), so that all waves take part: ∂φ/∂t = M ∇²(g' - ε∇²φ + X) for
-    X = ∂ψ/∂t / M - g' + ε∇²φ."""
-
-    def __init__(self, shape, length, well, epsilon, mobility):
-        self.well, self.epsilon, self.mobility = well, epsilon, mobility
-        k = 2 * np.pi / length
-        x, z = np.meshgrid(*(np.arange(n) * length / n for n in shape), indexing="ij")
-        self.waves = []  # exp(cos θ), its Laplacian, and the Laplacian of that
-        for theta, q2 in ((k * x, k * k), (k * (x - z), 2 * k * k)):
-            c, s = np.cos(theta), np.sin(theta)
-            fourth = 3 * c**2 - 4 * s**2 + c - 6 * s**2 * c + s**4
-            self.waves.append(np.exp(c) * np.array([np.ones(shape), q2 * (s**2 - c), q2**2 * fourth]))
-
-    def sum(self, derivative, sizes):
-        return sum(size * wave[derivative] for size, wave in zip(sizes, self.waves))
-
-    def sizes(self, t):
-        return 0.08 * np.exp(-t / 3), 0.03 * np.sin(t)
-
-    def field(self, t):
-        return 0.45 + self.sum(1, self.sizes(t))
-
-    def potential(self, t):
-        rates = -0.08 / 3 * np.exp(-t / 3), 0.03 * np.cos(t)
-        rest = self.epsilon * self.sum(2, self.sizes(t)) - self.well.energy(self.field(t), 1)
-        return self.sum(0, rates) / self.mobility + rest
-
-
-def follow(world, cls, n, dt, time):
-    """Error at `time` of steps dt on n × n points."""
-    exact = Manufactured((n, n), 6.0, double_well(3.0), 2.0, 0.7)
-    solver = cls(world, (n, n), exact.well, 2.0, 0.7, 6.0 / n)
-    solver.extra = solver.fourier.spectrum()
-
-    def set_potential():  # the planes hold the field, which a transform would overwrite: so it goes through a second solver
-        other.fourier.forward(exact.potential(solver.time), solver.extra, 1 / solver.points)
-
-    other = CahnHilliard(world, (n, n), exact.well, 2.0)
-    solver.set_field(exact.field(0.0))
-    for _ in range(round(time / dt)):
-        set_potential()
-        solver.step(dt)
-    return rms(solver.field() - exact.field(time))
-
-
-def test_manufactured_solution_in_time(world):
-    for cls, order in ((CahnHilliard, 1), (SecondOrder, 2)):
-        errors = [follow(world, cls, 24, dt, 1.0) for dt in (0.005, 0.0025, 0.00125)]
-        orders = np.log2(np.divide(errors[:-1], errors[1:]))
-        assert (orders > order - 0.15).all() and (order == 2 or orders[-1] < 1.15), errors
-    assert errors[-1] < 2e-6
-
-
-def test_manufactured_solution_in_space(world):
-    """Spectral: by far faster than any power of the spacing, down to what the steps leave."""
-    errors = [follow(world, SecondOrder, n, 0.001, 0.1) for n in (8, 10, 12, 14, 24, 32)]
-    falls = np.divide(errors[:3], errors[1:4])  # by the spacing to the powers of 11 and more
-    assert (falls > 12).all(), errors
-    assert errors[4] == pytest.approx(errors[5], rel=1e-3) and errors[5] < 1e-7, errors
 
 
 def test_steps_of_any_lengths(world):
