@@ -1,4 +1,4 @@
-"""The command line: ostwald run | resume | check | info | convert | bench | nucleation | report.
+"""The command line: ostwald run | resume | check | learning-rate | info | convert | bench | nucleation | report.
 
 Only the standard library is imported here, so that help and usage errors answer at once; a command imports what it needs.
 """
@@ -94,6 +94,18 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--ranks", type=positive, default=None, help="number of ranks to plan for (default: those it runs on)"
     )
+
+    rate = commands.add_parser(
+        "learning-rate",
+        help="find the learning rate of a training",
+        description="Train with a learning rate that rises from update to update until the loss blows up; tell where it falls fastest.",
+    )
+    rate.add_argument("file", help="run file of a training by adam or adamw (TOML)")
+    rate.add_argument("--from", dest="low", type=above_zero, default=1e-6, metavar="RATE", help="(default 1e-6)")
+    rate.add_argument("--to", dest="high", type=above_zero, default=1.0, metavar="RATE", help="(default 1)")
+    rate.add_argument("--updates", type=positive, default=100, help="from the one to the other (default 100)")
+    rate.add_argument("--directory", "-d", help="run directory (default: runs/<name of the run file>-learning-rate)")
+    rate.add_argument("--force", action="store_true", help="replace an existing run directory")
 
     info = commands.add_parser("info", help="what a file or run directory holds")
     info.add_argument(
@@ -199,7 +211,7 @@ def main(arguments=None) -> int:
     from ostwald.app import commands
     from ostwald.parallel import run_collectively
 
-    return run_collectively(lambda: getattr(commands, given.command)(given))
+    return run_collectively(lambda: getattr(commands, given.command.replace("-", "_"))(given))
 
 
 if __name__ == "__main__":

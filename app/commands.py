@@ -79,6 +79,19 @@ def check(given) -> int:
     return _module_for(world, given.file).check(world, given.file, given.ranks)
 
 
+def learning_rate(given) -> int:
+    world = World()
+    require_one_mpi(world)
+    if given.low >= given.high:
+        raise CollectiveError(f"--from {given.low:g} must be below --to {given.high:g}")
+    kind = getattr(_module_for(world, given.file), "KIND", None)
+    if kind is None:
+        raise CollectiveError(f"{given.file}: not the run file of a training")
+    from ostwald.app.jobs.learning_rate import find
+
+    return find(world, kind, given.file, given.low, given.high, given.updates, given.directory, given.force)
+
+
 def bench(given) -> int:
     world = World()
     return import_module(f"ostwald.app.jobs.bench_{given.what}").bench(world, given)

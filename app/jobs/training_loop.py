@@ -237,7 +237,7 @@ def run(world, kind: Kind, path, directory=None, force=False) -> int:
     where = directory or values["job"]["directory"] or default_directory(path)
     values["job"]["directory"] = None
     with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:
-        _begin(world, values, setup, target)
+        begin(world, values, setup, target)
         return Training(world, values, target, setup).run()
 
 
@@ -249,7 +249,7 @@ def resume(world, kind: Kind, directory, walltime=None) -> int:
         if walltime is not None:
             values["job"]["walltime"] = walltime
         setup = kind.setup(world, values, target.run_file)
-        _begin(world, values, setup, target)
+        begin(world, values, setup, target)
         trainer = setup.trainer
         arrays = {"theta": trainer.theta, "best": trainer.theta}
         arrays |= {name: value for name, value in trainer.state().items() if isinstance(value, np.ndarray)}
@@ -267,7 +267,7 @@ def resume(world, kind: Kind, directory, walltime=None) -> int:
         return Training(world, values, target, setup, position, arrays["best"]).run()
 
 
-def _begin(world, values, setup, directory):
+def begin(world, values, setup, directory):
     """The head of the log; then the setup is prepared."""
     title = values["job"]["title"]
     world.log(f"Ostwald training{': ' + title if title else ''}")

@@ -30,6 +30,8 @@ def page(run: Run) -> str:
     body = [heading(run), f'<p class="lead">{escape(about)}</p>', tile_row(tiles(run, errors))]
     if curves := learning(run):
         body.append(f'<h2>Learning</h2><div class="two">{cards(curves)}</div>')
+    if "smooth_loss" in run.series:
+        body.append(f'<h2>Learning rate</h2><div class="two">{cards(rates(run.series))}</div>')
     body.append(tables(errors))
     file = run.path / "predictions.h5"
     if file.exists():
@@ -93,6 +95,16 @@ def learning(run) -> list[tuple[str, str, str]]:
                 legend(figure, axes)
             found.append((title, svg_of(figure, title), ""))
     return found
+
+
+def rates(series) -> list[tuple[str, str, str]]:
+    """The loss against a learning rate that rises from update to update."""
+    figure, axes = blank()
+    axes.loglog(series["rate"], series["loss"], color=MUTED, linewidth=0.8, label="each update")
+    axes.loglog(series["rate"], series["smooth_loss"], color=LINES[0], linewidth=1.6, label="running mean")
+    dress(axes, "learning rate", "loss")
+    legend(figure, axes)
+    return [("Loss while the rate rises", svg_of(figure, "rates"), "Good rates are where it falls fastest.")]
 
 
 def tables(errors) -> str:

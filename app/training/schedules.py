@@ -50,6 +50,13 @@ class Rate:
         pass
 
 
+class Rising(Rate):
+    """To look for a good rate: weights of the loss that change as the rate falls stay as at the start."""
+
+    def share(self, update: int) -> float:
+        return 1.0
+
+
 @dataclass
 class Plateau:
     """start, times `drop` after each `wait` validations that find nothing better, down to stop. warmup: as of Rate."""

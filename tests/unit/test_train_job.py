@@ -12,6 +12,7 @@ from ase.md.verlet import VelocityVerlet
 
 from ostwald.app.commands import job_module
 from ostwald.app.jobs import train
+from ostwald.app.jobs.learning_rate import find, suggestion
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.jobs.train_schema import page
 from ostwald.app.potentials import load
@@ -126,6 +127,21 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world,
         assert np.array_equal(rows[0][name], rows[1][name], equal_nan=True), name
     assert rows[0]["loss"][-1] < 0.7 * rows[0]["loss"][1]
     assert train.resume(world, tmp_path / "parts") == 0  # nothing is left
+
+
+def test_the_learning_rate_is_found(run_file, world, tmp_path, capsys):
+    """The loss stays, falls and blows up; the rate of the steepest fall lies in between, and trains well."""
+    path = run_file(RUN + 'kind = "adam"\nbatch = 8\n[loss]\nenergy_start = 1.0')
+    assert find(world, train.KIND, path, 1e-6, 10.0, 120, tmp_path / "rates") == 0
+    found = np.genfromtxt(tmp_path / "rates/series.csv", delimiter=",", names=True)
+    best = suggestion(found["rate"], found["smooth_loss"])
+    assert f"the loss falls fastest at a rate of {best:.2g}" in capsys.readouterr().out
+    assert 3e-4 < best < 0.3 and len(found) <= 120
+    assert "Loss while the rate rises" in (tmp_path / "rates/report.html").read_text()
+    assert not (tmp_path / "rates/descriptors.h5").exists()
+    with pytest.raises(RunFileError, match=r"\[optimiser\] kind: 'l-bfgs' has no learning rate to be found"):
+        find(world, train.KIND, run_file(RUN + 'kind = "l-bfgs"'), 1e-6, 1.0, 50, tmp_path / "none")
+    assert suggestion(np.geomspace(1, 9, 9), np.arange(1.0, 10.0)) is None
 
 
 def test_a_potential_can_be_trained_further(run_file, world, tmp_path):
