@@ -18,8 +18,9 @@ from ostwald.parallel import philox_generator
 
 class Network(torch.nn.Module):
     """architecture: Architecture. dtype: of φ, hidden states and parameters, torch.float32 or float64. compute: of what
-    convolutions read and give, e.g. torch.bfloat16; None: dtype. What changes φ is in dtype always, so that a head that conserves
-    the mean of φ does so to the rounding of dtype. seed: of the parameters at the start."""
+    convolutions read and give, e.g. torch.bfloat16; None: dtype. The last layer, of whose output only differences matter, and what
+    changes φ are in dtype always, so that a head that conserves the mean of φ does so to the rounding of dtype. seed: of the
+    parameters at the start."""
 
     def __init__(self, architecture: Architecture, dtype=torch.float32, device="cpu", compute=None, seed: int = 0):
         super().__init__()
@@ -110,8 +111,9 @@ class Network(torch.nn.Module):
     def _convolve(self, x, name, tensors):
         layer, convolve = self.layers[name], functional.conv2d if x.ndim == 4 else functional.conv3d
         weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-        padded = pad(x.to(self.compute), layer.kernel // 2, self.architecture.padding)
-        x = convolve(padded, weight.to(self.compute), bias.to(self.compute)).to(self.dtype)
+        kind = self.dtype if name == "head.output" else self.compute
+        padded = pad(x.to(kind), layer.kernel // 2, self.architecture.padding)
+        x = convolve(padded, weight.to(kind), bias.to(kind)).to(self.dtype)
         return torch.tanh(x) if layer.activation == "tanh" else x
 
     def _update(self, phi, u):
@@ -182,7 +184,9 @@ def pad(x, width: int, padding: str):
     if not width:
         return x
     if min(x.shape[2:]) < width:
-        raise ValueError(f"a grid of {' × '.join(map(str, x.shape[2:]))} points is too small for a kernel of {2 * width + 1}")
+        raise ValueError(
+            f"a grid of {' × '.join(map(str, x.shape[2:]))} points is too small for a kernel of {2 * width + 1}"
+        )
     if padding == "zero":
         return functional.pad(x, (width, width) * (x.ndim - 2))
     if padding == "circular":
