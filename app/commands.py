@@ -135,9 +135,13 @@ def nucleation(given) -> int:
 
 @on_root
 def convert(given) -> int:
+    from ostwald.app.potentials.hdnnp import convert as trained
     from ostwald.app.training import convert as labelled
     from ostwald.io.structures import convert
 
+    if trained.is_potential(given.source, given.target):
+        print("\n".join(trained.convert(given.source, given.target)))
+        return 0
     if labelled.is_labelled(given.source, given.target):
         return _convert_labelled(given)
     source = Path(given.source[0])

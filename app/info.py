@@ -8,11 +8,12 @@ from pathlib import Path
 from ostwald.app.runfile import load_toml, validate
 from ostwald.io.checkpoint import checkpoint_info, list_checkpoints
 from ostwald.io.datasets import is_dataset
+from ostwald.io.modelfile import model_kind, read_model
 from ostwald.io.text import read_text
 
 
 def describe(path) -> str:
-    """Text about a run directory or file, checkpoints, a trajectory, time series, potential or structure.
+    """Text about a run directory or file, checkpoints, a trajectory, time series, trained model, potential or structure.
 
     ValueError if it is none of them or cannot be used.
     """
@@ -37,6 +38,8 @@ def describe(path) -> str:
                 f"{path}: a directory, but neither of a run (no run.toml) nor of a potential (no input.nn) nor with checkpoints"
             )
         return "\n".join([f"{path}: checkpoints", *("  " + _checkpoint_line(checkpoint) for checkpoint in found)])
+    if model_kind(path) is not None:
+        return f"{path}: {_model(path)}"
     if is_dataset(path):
         return f"{path}: {_data_set(path)}"
     if path.suffix in (".h5", ".h5md", ".hdf5"):
@@ -70,6 +73,12 @@ def _run_file(path: Path, raw: dict) -> str:
         from ostwald.app.jobs.label_schema import TABLES as LABEL
 
         return "\n  ".join([f"{path}: run file (label)", *described(validate(raw, LABEL, path))])
+    if kind == "train":
+        from ostwald.app.jobs.train_schema import TABLES as TRAIN
+
+        values = validate(raw, TRAIN, path)
+        optimiser, data = values["optimiser"], Path(values["data"]["file"]).name
+        return f"{path}: run file (train), {data}, {optimiser['kind']}, {optimiser['epochs']} epochs"
     values = validate(raw, TABLES, path)
     structure = values["structure"]
     source = structure["file"] or f"{structure['lattice']} {' '.join(structure['species'])}"
@@ -106,6 +115,9 @@ def _run_directory(path: Path) -> str:
                 f"{f['structures_per_second']:.4g} structures/s",
                 f"with {f['pieces']} of {f['count']} pieces",
             )
+        elif f.get("kind") == "train":
+            size = f"{f['parameters']} parameters, best of epoch {f['best_epoch']}"
+            speed, where = f"{f['structures_per_second']:.4g} structures/s", f"at update {f['total_updates']}"
         elif f.get("kind") in ("phasefield", "sequences"):
             size = " × ".join(map(str, f["shape"])) + " points"
             speed = f"{f['point_steps_per_second']:.4g} point-steps/s"
@@ -117,6 +129,8 @@ def _run_directory(path: Path) -> str:
         lines.append(f"  {state} {where}: {size}, {f['ranks']} ranks, {speed}, wall {wall:.1f} s")
     for found in list_checkpoints(path / "checkpoints", verify=True):
         lines.append("  " + _checkpoint_line(found))
+    if (path / "potential.ostwald").exists():
+        lines.append(f"  potential.ostwald: {_model(path / 'potential.ostwald')}")
     for name in ("series.h5", "fields.h5", "trajectory.h5", "nuclei.h5", "sequences.h5"):
         if (path / name).exists():
             lines.append("  " + _hdf5(path / name).replace(str(path) + "/", ""))
@@ -151,6 +165,17 @@ def _data_set(path: Path) -> str:
     if sources := ds.provenance.get("sources"):
         lines.append(f"from {', '.join(sources)}")
     return "\n".join(lines)
+
+
+def _model(path: Path) -> str:
+    from ostwald.app.potentials.hdnnp import MODEL
+    from ostwald.app.potentials.hdnnp.summary import summary_of_file
+
+    found = read_model(path)
+    if found.kind == MODEL:
+        return summary_of_file(found)
+    numbers = sum(array.size for array in found.arrays.values())
+    return f"a trained model of the kind '{found.kind}', {numbers} numbers in {len(found.arrays)} arrays, hash {found.hash}"
 
 
 def _potential_or_structure(path: Path) -> str:

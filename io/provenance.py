@@ -41,6 +41,11 @@ def provenance(world, **extra) -> dict:
     return world.bcast(facts)
 
 
+def origin(facts: dict) -> dict:
+    """What of the provenance of a run goes with a model that it made, wherever that is taken: nothing of places and people."""
+    return {name: facts[name] for name in ("date", "ranks", "threads", "versions", "revision", "processor", "march")}
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -12,7 +12,7 @@ labelled.dataset  structures that a teacher labelled; parts/ while they are made
 profiles.h5       structure factors over time
 checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
-potential/        what a training made: input.nn, scaling.data, weights.*.data
+potential.ostwald, potential/   what a training made: a model file; input.nn, scaling.data, weights.*.data
 errors.json       its errors
 predictions.h5    what it says of the validation set, beside the labels
 descriptors.h5    its symmetry functions, while it runs
@@ -58,6 +58,7 @@ class RunDirectory:
         self.profiles_file = self.path / "profiles.h5"
         self.checkpoints = self.path / "checkpoints"
         self.potential = self.path / "potential"
+        self.model_file = self.path / "potential.ostwald"
         self.errors_file = self.path / "errors.json"
         self.predictions_file = self.path / "predictions.h5"
         self.descriptors_file = self.path / "descriptors.h5"

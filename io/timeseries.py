@@ -206,9 +206,11 @@ def series_info(path) -> str | None:
         span = ""
         if rows:
             first, last = file["series"][0], file["series"][rows - 1]
-            unit = dict(zip(file["series"].attrs["columns"].tolist(), file["series"].attrs["units"].tolist()))["time"]
-            time = f"{last['time']:.6g} {unit}" if unit else f"time {last['time']:.6g}"
-            span = f", steps {first['step']} to {last['step']}, {time}"
+            units = dict(zip(file["series"].attrs["columns"].tolist(), file["series"].attrs["units"].tolist()))
+            span = f", steps {first['step']:g} to {last['step']:g}"
+            if "time" in units:  # a training has none
+                unit = units["time"]
+                span += f", {last['time']:.6g} {unit}" if unit else f", time {last['time']:.6g}"
         return f"time series, {rows} rows{span}; {names}"
 
 

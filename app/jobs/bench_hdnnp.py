@@ -24,7 +24,7 @@ from ostwald.app.atoms.system import System
 from ostwald.app.jobs.bench import choose, require_folder, write_figures
 from ostwald.app.jobs.bench_md import measure
 from ostwald.app.jobs.timing import resident_bytes
-from ostwald.app.potentials.hdnnp import HDNNP
+from ostwald.app.potentials.hdnnp import HDNNP, models
 from ostwald.app.potentials.hdnnp.model import BOHR, HARTREE, Element, Layer, Model, SymmetryFunction, sort_key
 from ostwald.parallel import CollectiveError
 
@@ -160,11 +160,9 @@ def structure(name: str, atoms: int) -> Structure:
     return made
 
 
-def case_of_directory(path: str) -> Case:
-    """A case for a potential directory: Cu2S, water, or the crystal of its only element. Unstated units: as they look."""
-    from ostwald.app.potentials.hdnnp import n2p2
-
-    model = n2p2.read(path)
+def case_of(path: str) -> Case:
+    """A case for a potential's directory or file: Cu2S, water, or the crystal of its only element. Unstated units: as they look."""
+    model = models(path)[0]
     name = {("S", "Cu"): "Cu2S", ("H", "O"): "water"}.get(model.species)
     if name is None and len(model.species) > 1:
         raise CollectiveError(f"{path}: no structure of {' '.join(model.species)} is known to time it on")
@@ -202,7 +200,7 @@ def make_system(world, case: Case, atoms: int, precision: str) -> System:
 
 def bench(world, given) -> int:
     """The command; prints a table on rank 0."""
-    cases = [case_of_directory(path) for path in given.potential] or list(CASES)
+    cases = [case_of(path) for path in given.potential] or list(CASES)
     names = [case.name for case in cases]
     if given.case == ["list"]:
         world.log("\n".join(names))

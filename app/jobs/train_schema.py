@@ -109,7 +109,11 @@ NETWORK = Table(
         "cutoff_function": Key(
             "int", 6, low=0, high=8, doc="type, as in n2p2; 6: polynomial with two smooth derivatives"
         ),
-        "start": Key("path", None, doc="directory of a potential: train it further, functions and scaling as they are"),
+        "start": Key(
+            "path",
+            None,
+            doc="a potential (NAME.ostwald, or a directory of n2p2): train it further, functions and scaling as they are",
+        ),
         "precision": Key(
             "str", "double", choices=("double", "single"), doc="of training; the potential is double always"
         ),

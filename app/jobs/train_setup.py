@@ -10,13 +10,13 @@ from ase.data import chemical_symbols
 
 from ostwald.app.jobs.train_schema import MINIBATCH
 from ostwald.app.potentials import PotentialError, load
-from ostwald.app.potentials.hdnnp import grids, n2p2
+from ostwald.app.potentials.hdnnp import grids, modelfile, models, n2p2
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Batch, Centres, Network
 from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described, start
 from ostwald.app.training.checks import check
-from ostwald.app.training.data import reference_energies, split
+from ostwald.app.training.data import reference_energies, seen, split
 from ostwald.app.training.errors import UNITS, errors, predictions
 from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
@@ -26,6 +26,7 @@ from ostwald.app.training.objective import PotentialObjective
 from ostwald.app.training.schedules import Plateau, Rate
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
+from ostwald.io.provenance import origin, provenance
 from ostwald.parallel.training import exchange
 
 LARGE = 6000
@@ -140,7 +141,9 @@ class Setup:
         v, training = self.values, self.parts["training"]
         if v["network"]["start"]:
             try:
-                model = n2p2.read(v["network"]["start"])
+                model, *more = models(v["network"]["start"])
+                if more:
+                    raise PotentialError(f"holds {1 + len(more)} networks: ostwald convert makes a directory of each")
                 Descriptors(model).types(training.elements)
             except PotentialError as error:
                 raise self._fail("network", "start", str(error)) from None
@@ -286,14 +289,14 @@ class Setup:
     def finish(self, directory) -> dict:
         """The potential, its errors and predictions."""
         world, found = self.world, {}
-        self._export(directory.potential)
         for part in ("training", "validation"):
             table = self.errors(part)
             found[part] = table.as_json()
             world.log(f"\n{part}, {len(self.indices[part])} structures\n{table.table()}")
-        difference = self._deployed(directory.potential)
+        self._export(directory, {part: groups["all"] for part, groups in found.items()})
+        difference = self._deployed(directory.model_file)
         world.log(
-            f"\npotential  {directory.potential}; as the native evaluator reads it, forces differ by {difference:.1e} eV/Å"
+            f"\npotential  {directory.model_file}; as the native evaluator reads it, forces differ by {difference:.1e} eV/Å"
         )
         if difference > 1e-9:
             world.log.warning(
@@ -312,20 +315,22 @@ class Setup:
             for name, array in (found or {}).items():
                 file.write(name, 0, array)
 
-    def _export(self, folder):
-        """Writes the potential. Collective."""
-        model, error = self.network.export(), None
+    def _export(self, directory, errors):
+        """Writes the potential, in the project's own file and as n2p2 has it. Collective."""
+        model, facts, error = self.network.export(), provenance(self.world), None
         if self.world.root:
             try:
-                n2p2.write(model, folder)
-            except OSError as caught:
+                n2p2.write(model, directory.potential)
+                made = origin(facts) | {"errors": errors, "job": portable(self.values)}
+                modelfile.write(directory.model_file, [model], seen(self.parts["training"]), made)
+            except (OSError, ValueError) as caught:
                 error = caught
         self.world.agree(error)
 
-    def _deployed(self, folder) -> float:
-        """The largest difference of forces (eV/Å) between the potential in a directory, evaluated natively, and its network in
-        torch, in double precision, for the first structure of the validation set."""
-        potential = load(folder)
+    def _deployed(self, path) -> float:
+        """The largest difference of forces (eV/Å) between a potential, evaluated natively, and its network in torch, in
+        double precision, for the first structure of the validation set."""
+        potential = load(path)
         structure = self.parts["validation"][0]
         atoms = structure.to_ase()
         atoms.calc = potential.ase()
@@ -341,6 +346,20 @@ class Setup:
         if not keep and self.world.root:
             for file in self._temporary:
                 file.unlink(missing_ok=True)
+
+
+def portable(values: dict) -> dict:
+    """A run file without the places of its files: their names only."""
+    files = {("data", "file"), ("data", "validation"), ("network", "start"), ("memory", "descriptors")}
+    return {
+        table: {
+            key: Path(value).name if (table, key) in files and value is not None else value
+            for key, value in content.items()
+        }
+        if isinstance(content, dict)
+        else content
+        for table, content in values.items()
+    }
 
 
 def single(structure, parts) -> Batch:

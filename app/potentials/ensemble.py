@@ -20,11 +20,13 @@ class Ensemble(Potential):
 
     members: two or more Potentials; those whose kind can do its common work once (`Potential.together`: networks on the
     same symmetry functions) do. After `watch_deviation(True)` each compute() fills `deviation` (n,) float64, eV/Å:
-    the force deviation ε of the local atoms; else it is None and nothing is spent on it.
+    the force deviation ε of the local atoms; else it is None and nothing is spent on it. path: of the one file that
+    holds them all, or None.
     """
 
-    def __init__(self, members):
+    def __init__(self, members, path=None):
         self.members = tuple(members)
+        self.path = None if path is None else str(path)
         if len(self.members) < 2:
             raise PotentialError("an ensemble needs at least two members", *[m.path for m in self.members])
         first = self.members[0]
@@ -59,7 +61,7 @@ class Ensemble(Potential):
         return [member.hash for member in self.members]
 
     def describe(self):
-        names = ", ".join(_name(member) for member in self.members)
+        names = self.path or ", ".join(_name(member) for member in self.members)
         return (
             f"ensemble of {len(self.members)} {self.members[0].family} potentials ({names}), {' '.join(self.species)}, "
             f"cutoff {self.cutoff:.4g} Å, {self.precision}"
@@ -90,7 +92,8 @@ class Ensemble(Potential):
         if len(self._ranged) == 1:
             return self._ranged[0].function_name(type_, function)
         member, function = divmod(function, Extrapolation.MEMBER)
-        return f"{self.members[member].function_name(type_, function)} of {_name(self.members[member])}"
+        name = self.members[member].path or f"member {member + 1}"
+        return f"{self.members[member].function_name(type_, function)} of {name}"
 
     def compute(self, nb, forces, *, energy=True, virial=True, energies=None, virials=None, threads=1):
         given = dict(energy=energy, virial=virial, energies=energies, virials=virials, threads=threads)

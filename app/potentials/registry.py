@@ -6,6 +6,8 @@ A family is a module with
     SUFFIXES                        optional: file names' ends that say its family where the content does not
     UNITS                           optional, True: read() takes units=(length, energy), the files do not state them
     matches_name(name) -> bool      optional: whether it knows this name, of no file
+    MODEL                           optional: the kind of model file (io.modelfile) that is its; then there is also
+                                    of_model_file(ModelFile, species, precision) -> Potential
     KIND                            optional: the name that a term of an overlay gives it; read() then takes the term, a
                                     table, as fourth argument
 Modules are asked in the order of FAMILIES; a new family is one more name there.
@@ -16,6 +18,7 @@ import tomllib
 from importlib import import_module, util
 from pathlib import Path
 
+from ostwald.io.modelfile import SUFFIX, ModelFileError, model_kind, read_model
 from ostwald.io.text import read_text
 
 from . import ensemble
@@ -63,6 +66,10 @@ def load(path, species=None, precision="double", units=None) -> Potential:
                 return family.read(name, species, precision)
         near = difflib.get_close_matches(place.name, _names_in(place.parent), n=1)
         raise PotentialError("no such file" + (f"; did you mean {near[0]}?" if near else ""), path)
+    if place.is_file() and (place.suffix == SUFFIX or model_kind(place) is not None):
+        if units is not None:
+            raise PotentialError("the units of a model file are its own, none can be given", path)
+        return _of_model_file(place, species, precision)
     try:
         text = None if place.is_dir() else read_text(place)
     except (OSError, ValueError) as error:
@@ -85,6 +92,17 @@ def load(path, species=None, precision="double", units=None) -> Potential:
             return family.read(place, species, precision)
     what = "this directory" if text is None else "this file"
     raise PotentialError(f"{what} is no potential of a known family ({', '.join(FAMILIES)})", path)
+
+
+def _of_model_file(path, species, precision) -> Potential:
+    try:
+        found = read_model(path)
+    except ModelFileError as error:
+        raise PotentialError(str(error)) from error
+    for family in families():
+        if getattr(family, "MODEL", None) == found.kind:
+            return family.of_model_file(found, species, precision)
+    raise PotentialError(f"a trained model of the kind '{found.kind}', which is no potential", path)
 
 
 def _names_in(folder: Path):

@@ -88,7 +88,31 @@ def reference_energies(ds: DataSet, given: dict[str, float] | None = None) -> Re
     return References(dict(zip(map(int, ds.elements), energies.tolist())), int(rank) + int((~free).sum()))
 
 
+def seen(ds: DataSet) -> dict:
+    """What a training on this data set has seen, for the model's file: numbers of structures and of atoms by element,
+    groups, and min, max and mean of energies and volumes per atom (eV, Å³; of structures that have one) and of the lengths of forces
+    (eV/Å); None where nothing is known. digest: of the data set.
+    """
+    counts = ds.counts
+    total = dict(zip(map(_symbol, ds.elements.tolist()), ds.composition.sum(axis=0).astype(int).tolist()))
+    periodic = np.asarray(ds.periodic).all(axis=1)
+    return {
+        "structures": len(ds),
+        "atoms": total,
+        "groups": [ds.groups[k] for k in np.unique(ds.group)],
+        "energy": _range(ds.energy / counts),
+        "volume": _range(np.where(periodic, ds.volume / counts, np.nan)),
+        "force": _range(np.sqrt((np.asarray(ds.forces) ** 2).sum(axis=1))),
+        "digest": ds.digest(),
+    }
+
+
 # --- inside
+
+
+def _range(values) -> dict | None:
+    known = np.asarray(values)[np.isfinite(values)]
+    return dict(min=float(known.min()), max=float(known.max()), mean=float(known.mean())) if len(known) else None
 
 
 def _symbol(z):

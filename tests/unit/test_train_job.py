@@ -11,14 +11,17 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from ostwald.app.commands import job_module
+from ostwald.app.info import describe
 from ostwald.app.jobs import train
 from ostwald.app.jobs.learning_rate import find, suggestion
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.jobs.train_schema import page
 from ostwald.app.potentials import load
+from ostwald.app.potentials.hdnnp import models
 from ostwald.app.runfile import RunFileError
 from ostwald.io.arrayfile import open_arrays
 from ostwald.io.datasets import LabelledStructure, open_dataset, write_dataset
+from ostwald.io.modelfile import read_model
 from ostwald.parallel import CollectiveError
 
 RUN = """
@@ -93,8 +96,16 @@ def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
     report = (tmp_path / "run/report.html").read_text()
     for text in ("Learning", "Worst structures", "g2", "Where the time went", "Force: errors"):
         assert text in report
+    found = read_model(tmp_path / "run/potential.ostwald")
+    assert models(found) == models(tmp_path / "run/potential")
+    assert found.provenance["errors"]["validation"] == validation
+    seen = found.description["training"]
+    assert seen["structures"] == 24 and seen["groups"] == ["g0", "g1", "g2"] and 10 < seen["volume"]["mean"] < 12
+    assert str(tmp_path) not in str(found.provenance)
+    for what, text in ((tmp_path / "run", "trained on 24 structures"), (path, "(train)")):
+        assert text in describe(what)
     atoms = bulk("Ni", cubic=True, a=3.53) * 2
-    atoms.calc = load(tmp_path / "run/potential").ase()
+    atoms.calc = load(tmp_path / "run/potential.ostwald").ase()
     teacher = atoms.copy()
     teacher.calc = load("zhou:Ni").ase()
     MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(2))
@@ -146,7 +157,10 @@ def test_the_learning_rate_is_found(run_file, world, tmp_path, capsys):
 
 def test_a_potential_can_be_trained_further(run_file, world, tmp_path):
     assert train.run(world, run_file(), tmp_path / "one") == 0
-    text = RUN[: RUN.index("[[radial]]")] + f'[network]\nstart = "{tmp_path}/one/potential"\n[optimiser]\nepochs = 5'
+    text = (
+        RUN[: RUN.index("[[radial]]")]
+        + f'[network]\nstart = "{tmp_path}/one/potential.ostwald"\n[optimiser]\nepochs = 5'
+    )
     assert train.run(world, run_file(text), tmp_path / "two") == 0
     losses = [
         np.genfromtxt(tmp_path / k / "series.csv", delimiter=",", names=True)["validation_loss"] for k in ("one", "two")

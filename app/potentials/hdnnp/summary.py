@@ -1,8 +1,11 @@
-"""A neural-network potential in some lines for people (`ostwald info DIR`)."""
+"""A neural-network potential in some lines for people (`ostwald info DIR`, `ostwald info FILE`)."""
 
 from itertools import groupby
 
+from ostwald.io.modelfile import ModelFile
+
 from .model import CUTOFF_NAMES, Element, Model
+from .modelfile import models_of
 from .n2p2 import doubt, units_of
 
 KIND_NAMES = {
@@ -49,6 +52,38 @@ def summary(model: Model) -> str:
     if warning:
         lines.append(f"  WARNING: {warning}")
     return "\n".join(lines)
+
+
+def summary_of_file(found: ModelFile) -> str:
+    """Members, hash, training range, errors and origin of a model file; then its (first) model. ModelFileError."""
+    models = models_of(found)
+    head, *rest = summary(models[0]).splitlines()
+    several = f"ensemble of {len(models)}, " if len(models) > 1 else ""
+    lines = [f"{several}{head}", f"  hash {found.hash}", *_training(found.description["training"])]
+    made = found.provenance
+    for part, numbers in made.get("errors", {}).items():
+        shown = ", ".join(f"{quantity} {e['rmse']:.4g} {e['unit']}" for quantity, e in numbers.items())
+        lines.append(f"  RMSE, {part}: {shown}")
+    if "date" in made:
+        version = made.get("versions", {}).get("ostwald", "")
+        words = ["  made", made["date"], "by ostwald", version, (made.get("revision") or "")[:12]]
+        lines.append(" ".join(word for word in words if word))
+    return "\n".join(lines + rest)
+
+
+def _training(seen: dict) -> list[str]:
+    """What training.data.seen says."""
+    if not seen:
+        return ["  trained on: not known"]
+    atoms = ", ".join(f"{count} {symbol}" for symbol, count in seen["atoms"].items())
+    lines = [f"  trained on {seen['structures']} structures ({atoms} atoms); groups {', '.join(seen['groups'])}"]
+    what = {"energy": ("energies", "eV/atom"), "volume": ("volumes", "Å³/atom"), "force": ("forces", "eV/Å")}
+    parts = [
+        f"{name} {seen[key]['min']:.5g} to {seen[key]['max']:.5g} {unit}"
+        for key, (name, unit) in what.items()
+        if seen[key] is not None
+    ]
+    return [*lines, f"    {'; '.join(parts)}"]
 
 
 def _scaling(model: Model) -> str:
