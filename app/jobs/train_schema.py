@@ -143,7 +143,7 @@ LOSS = Table(
 
 MINIBATCH = ("adam", "adamw")
 _OWN = {
-    "levenberg-marquardt": ("damping", "ridge"),
+    "levenberg-marquardt": ("damping", "ridge", "part"),
     "l-bfgs": ("memory", "ridge"),
     "adam": (
         "batch",
@@ -165,6 +165,7 @@ _DEFAULTS = {
     "damping": 1e-2,
     "ridge": 1e-9,
     "memory": 20,
+    "part": 1.0,
     "batch": 8,
     "rate": 3e-3,
     "final_rate": 1e-5,
@@ -205,6 +206,13 @@ OPTIMISER = Table(
         "epochs": Key("int", 100, low=1, doc="passes over the training set; iterations of levenberg-marquardt"),
         "damping": Key("float", None, above=0, doc="μ at the start; default 0.01"),
         "ridge": Key("float", None, low=0, doc="weight of the sum of squares of all parameters; default 1e-9"),
+        "part": Key(
+            "float",
+            None,
+            above=0,
+            high=1,
+            doc="of the forces whose second derivatives an iteration uses, drawn anew; loss and gradient are of all; default 1",
+        ),
         "batch": Key("int", None, low=1, doc="structures of an update, of all ranks together; default 8"),
         "rate": Key("float", None, above=0, doc="learning rate at the start; default 0.003"),
         "final_rate": Key("float", None, above=0, doc="learning rate at the end; default 1e-5"),

@@ -83,7 +83,7 @@ class Setup:
         else:
             part = table["fraction"] or 0.1
             try:
-                chosen = split(whole, (1 - part, part), seed, table["block"])
+                chosen = split(whole, (1 - part, part), seed, table["block"], self._copies(whole))
             except DataSetError as error:
                 raise self._fail("data", "fraction", str(error)) from None
             self.sets = {"training": whole, "validation": whole}
@@ -119,6 +119,12 @@ class Setup:
             raise self._fail(
                 "data", "file", f"{len(training)} structures cannot be shared out over {self.world.size} ranks"
             )
+
+    def _copies(self, whole):
+        """Equal numbers for equal structures, which stay on one side of the split; None where blocks are kept together."""
+        if self.values["data"]["block"] > 1:
+            return None
+        return self.world.bcast(check(whole).copies if self.world.root else None)
 
     def findings(self) -> list[str]:
         """What looks wrong with the data; one line each."""
@@ -218,12 +224,12 @@ class Setup:
         plain = Loss(weights["energy"], weights["force"], weights["stress"], huber=huber)
         self.losses = {name: plain.of(part) for name, part in self.parts.items()}
         data, chosen, loss = self.data["training"], self.indices["training"], self.losses["training"]
-        objective = PotentialObjective(self.network, data, chosen, loss)
+        objective, seed = PotentialObjective(self.network, data, chosen, loss), self.values["job"]["seed"]
         if v["kind"] == "l-bfgs":
             self.trainer = LBFGS(world, objective, v["ridge"], v["memory"])
             return
         if v["kind"] == "levenberg-marquardt":
-            self.trainer = LevenbergMarquardt(world, objective, v["ridge"], v["damping"])
+            self.trainer = LevenbergMarquardt(world, objective, v["ridge"], v["damping"], v["part"], seed)
             if self.network.size > LARGE:
                 world.log.warning(
                     f"{self.network.size} parameters: the normal equations take {8e-9 * self.network.size**2:.2g} GB, adam would not need them"

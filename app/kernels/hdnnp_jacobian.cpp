@@ -1,8 +1,9 @@
-// Derivatives of forces and stresses of neural-network potentials by the weights: what least-squares training spends its time on.
-// Equations and names: app/potentials/hdnnp/network.py.
+// Forces from symmetry functions whose derivatives are stored, and derivatives of forces and stresses by the weights: what training
+// spends its time on. Equations and names: app/potentials/hdnnp/network.py.
 //
-// Sum by sum (a component of a force is one, over the centres that see the atom): all that its centres need lies in cache, every
-// sum of outer products is a product of small matrices with the accumulators in registers.
+// Tangents sum by sum (a component of a force is one, over the centres that see the atom): all that its centres need lies in cache,
+// every sum of outer products is a product of small matrices with the accumulators in registers. Pulls and pushes read the stored
+// derivatives once, as they lie: their floor is the bandwidth of the memory.
 
 #include <pybind11/stl.h>
 
@@ -179,6 +180,74 @@ void tangents(Array<int64_t> counts, Array<int64_t> centres, Array<T> tangent, A
   }
 }
 
+// What pulls and pushes share: counts (n), centres (m), derivatives (m, 3, f), rows (r, f), vectors (n, 3).
+template <class T> struct Stored {
+  ssize_t n, r, width;
+  const int64_t* where;
+  const T* derivatives;
+  std::vector<int64_t> begin;
+
+  Stored(const Array<int64_t>& counts, const Array<int64_t>& centres, const Array<T>& given, const py::array& rows, const py::array& vectors)
+      : n(counts.size()), r(rows.shape(0)), width(rows.shape(1)), where(centres.data()), derivatives(given.data()), begin(n + 1, 0) {
+    const ssize_t m = centres.size();
+    if (given.ndim() != 3 || given.shape(0) != m || given.shape(1) != 3 || given.shape(2) != width) refuse("derivatives must be (m, 3, f)");
+    if (vectors.ndim() != 2 || vectors.shape(0) != n || vectors.shape(1) != 3) refuse("vectors must be (n, 3)");
+    for (ssize_t j = 0; j < n; j++) {
+      if (counts.data()[j] < 0) refuse("counts must not be negative");
+      begin[j + 1] = begin[j] + counts.data()[j];
+    }
+    if (begin[n] != m) refuse("counts do not add up to the number of centres");
+    for (ssize_t k = 0; k < m; k++)
+      if (where[k] < 0 || where[k] >= r) refuse("a centre is none of the rows");
+  }
+};
+
+// out (n, 3) += unit * sum over the centres c that see an atom of derivatives (3, f) rows_c (f).
+template <class T>
+void pulls(const Array<int64_t>& counts, const Array<int64_t>& centres, const Array<T>& derivatives, const Array<T>& rows, py::array_t<T> out,
+           double unit_, int threads) {
+  constexpr int W = lanes<T>;
+  const Stored<T> s(counts, centres, derivatives, rows, out);
+  const T *given = rows.data(), unit = T(unit_);
+  T* result = out.mutable_data();
+  const ssize_t whole = s.width / W * W;
+  py::gil_scoped_release release;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (ssize_t j = 0; j < s.n; j++) {
+    vec<T> sums[3] = {};
+    T rest[3] = {};
+    for (int64_t k = s.begin[j]; k < s.begin[j + 1]; k++) {
+      const T *d = s.derivatives + k * 3 * s.width, *row = given + s.where[k] * s.width;
+      for (ssize_t f = 0; f < whole; f += W) {
+        const vec<T> slope = load(row + f);
+        for (int a = 0; a < 3; a++) sums[a] += load(d + a * s.width + f) * slope;
+      }
+      for (ssize_t f = whole; f < s.width; f++)
+        for (int a = 0; a < 3; a++) rest[a] += d[a * s.width + f] * row[f];
+    }
+    for (int a = 0; a < 3; a++) result[3 * j + a] += unit * (sum(sums[a]) + rest[a]);
+  }
+}
+
+// The transpose: out (r, f) += unit * sum over the atoms j that a centre sees of vectors_j (3) derivatives (3, f). One thread: it is
+// bound by the memory, and rows of several atoms meet.
+template <class T>
+void pushes(const Array<int64_t>& counts, const Array<int64_t>& centres, const Array<T>& derivatives, const Array<T>& vectors, py::array_t<T> out,
+            double unit_) {
+  const Stored<T> s(counts, centres, derivatives, out, vectors);
+  const T *given = vectors.data(), unit = T(unit_);
+  T* result = out.mutable_data();
+  py::gil_scoped_release release;
+  for (ssize_t j = 0; j < s.n; j++) {
+    const T x = unit * given[3 * j], y = unit * given[3 * j + 1], z = unit * given[3 * j + 2];
+    for (int64_t k = s.begin[j]; k < s.begin[j + 1]; k++) {
+      const T *__restrict d = s.derivatives + k * 3 * s.width;
+      T* __restrict row = result + s.where[k] * s.width;
+      for (ssize_t f = 0; f < s.width; f++) row[f] += x * d[f] + y * d[s.width + f] + z * d[2 * s.width + f];
+    }
+  }
+}
+
 }  // namespace ostwald
 
 PYBIND11_MODULE(_hdnnp_jacobian, m) {
@@ -190,6 +259,12 @@ PYBIND11_MODULE(_hdnnp_jacobian, m) {
           py::arg("factor").noconvert(), py::arg("layers"), py::arg("values").noconvert(), py::arg("out").noconvert(), py::arg("unit"),
           py::arg("threads") = 1,
           "Adds to values (d, a) and out (d, a, p) what network._State.tangents does; single or double precision.");
+    m.def("pulls", &ostwald::pulls<T>, py::arg("counts").noconvert(), py::arg("centres").noconvert(), py::arg("derivatives").noconvert(),
+          py::arg("rows").noconvert(), py::arg("out").noconvert(), py::arg("unit"), py::arg("threads") = 1,
+          "Adds to out (n, 3) sums over the centres that see each atom of derivatives (3, f) times rows (f) of the centre.");
+    m.def("pushes", &ostwald::pushes<T>, py::arg("counts").noconvert(), py::arg("centres").noconvert(), py::arg("derivatives").noconvert(),
+          py::arg("vectors").noconvert(), py::arg("out").noconvert(), py::arg("unit"),
+          "Adds to out (r, f) sums over the atoms that each centre sees of vectors (3) times derivatives (3, f).");
   };
   add(0.0), add(0.0f);
 }

@@ -72,6 +72,10 @@ class Described:
         ends = np.cumsum(3 * self.atoms[order] + 7)
         return [np.sort(part) for part in np.split(order, np.flatnonzero(np.diff(ends // rows)) + 1) if len(part)]
 
+    def atoms_of(self, indices) -> np.ndarray:
+        """The numbers in the data set of the atoms of structures, in this order."""
+        return _pieces(np.arange(len(self.dataset.numbers)), self.dataset.offsets, indices)
+
     def batch(self, indices, dtype=torch.float64, device="cpu") -> tuple[Batch, Labels]:
         """Structures by number, in this order."""
         indices = np.asarray(indices, np.int64)

@@ -8,6 +8,8 @@ K. Levenberg, Q. Appl. Math. 2, 164 (1944); the damping is the same for all para
 Marquardt's, by the diagonal, leaves those free that the data hardly determine, and generalises worse (docs/training.md). mu after
 H. B. Nielsen, IMM-REP-1999-05 (1999): a step is taken where the loss falls, mu then shrinks by up to 3 as the fall is what was
 expected; else mu grows by 2, 4, 8, …
+J^T J may be of a part of the forces, drawn anew for each iteration and weighted up, while loss and gradient are always of all
+(R. H. Byrd et al., SIAM J. Optim. 21, 977 (2011)): there are far more forces than parameters, and neighbouring ones say the same.
 Structures are shared out over the ranks, J is made of a few of them at a time; J^T J and J^T r are added up over the ranks, so that
 each rank solves the same equations.
 """
@@ -18,19 +20,24 @@ import numpy as np
 import torch
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
 
+from ostwald.parallel import philox_uniform
+
+from .described import ROWS
 from .trainer import Trainer
 
 
 class LevenbergMarquardt(Trainer):
-    """objective: PotentialObjective, whose network offers `jacobian`. ridge: b. damping: mu at the start. `step()` is one
-    iteration: at most `tries` steps are tried; False: none lowers the loss, it is as low as it gets."""
+    """objective: PotentialObjective, whose network offers `jacobian`. ridge: b. damping: mu at the start. part: of the forces
+    that J^T J is made of; seed: of their choice. `step()` is one iteration: at most `tries` steps are tried; False: none lowers
+    the loss, it is as low as it gets."""
 
     pace_name = "damping"
 
-    def __init__(self, world, objective, ridge=0.0, damping=1e-2, tries=8):
+    def __init__(self, world, objective, ridge=0.0, damping=1e-2, part=1.0, seed=0, tries=8):
         super().__init__(objective.module)
         self.world, self.network, self.data, self.loss = world, objective.module, objective.data, objective.function
         self.ridge, self.mu, self.growth, self.tries = ridge, damping, 2.0, tries
+        self.part, self.seed = part, seed
         self.batch = len(objective.items)
         self.chunks = self.data.chunks(objective.shares(objective.items, world.size)[world.rank])
 
@@ -77,27 +84,35 @@ class LevenbergMarquardt(Trainer):
         for indices in self.chunks:
             batch, labels = self._batch(indices)
             with self.world.timers("evaluate"), torch.no_grad():
-                outputs = self.network.evaluate(batch, self.loss.forces_wanted, self.loss.stress_wanted)
-                total += sum(float(r.double().square().sum()) for r in self.loss.residuals(outputs, batch, labels))
+                total += float(self._squares(self._evaluate(batch), batch, labels))
         theta = self.theta
         with self.world.timers("communication"):
             return self.world.allreduce(total) + self.ridge * float(theta @ theta)
 
+    def _evaluate(self, batch):
+        return self.network.evaluate(batch, self.loss.forces_wanted, self.loss.stress_wanted)
+
+    def _squares(self, outputs, batch, labels):
+        """The loss of a batch, in double precision."""
+        return sum(r.double().square().sum() for r in self.loss.residuals(outputs, batch, labels))
+
     def _linearise(self):
         """Loss, J^T r and the lower triangle of J^T J of all ranks."""
         p = self.network.size
-        total, gradient, normal = 0.0, np.zeros(p), np.zeros((p, p), order="F")
+        total, gradient, normal, waiting = 0.0, np.zeros(p), np.zeros((p, p), order="F"), []
         for indices in self.chunks:
             batch, labels = self._batch(indices)
-            with self.world.timers("Jacobian"):
-                outputs, jacobian = self.network.jacobian(batch)
-                residuals = torch.cat(self.loss.residuals(outputs, batch, labels))
-                rows = self._rows(jacobian, outputs, batch, labels)
-                total += float(residuals.double().square().sum())
+            with self.world.timers("gradient"):
+                outputs = self._evaluate(batch)
+                squares = self._squares(outputs, batch, labels)
+                total += float(squares.detach())
+                gradient += 0.5 * torch.autograd.grad(squares, self.network.theta)[0].double().cpu().numpy()
+            with self.world.timers("Jacobian"), torch.no_grad():
+                waiting.append(self._rows(indices, outputs, batch, labels).cpu().numpy())
             with self.world.timers("normal equations"):
-                j, r = rows.cpu().numpy(), residuals.cpu().numpy()
-                gradient += j.T @ r
-                normal = _add_squares(normal, j)
+                if sum(map(len, waiting)) >= ROWS or indices is self.chunks[-1]:
+                    normal = _add_squares(normal, np.concatenate(waiting))
+                    waiting.clear()
         with self.world.timers("communication"):
             packed = normal.T[np.triu_indices(p)]  # columns of the lower triangle
             packed = self.world.allreduce(np.concatenate([packed, gradient, [total]]))
@@ -105,13 +120,23 @@ class LevenbergMarquardt(Trainer):
         theta = self.theta
         return packed[-1] + self.ridge * float(theta @ theta), packed[-p - 1 : -1], normal
 
-    def _rows(self, jacobian, outputs, batch, labels):
-        """Derivatives of the residuals by the parameters."""
+    def _rows(self, indices, outputs, batch, labels):
+        """Derivatives by the parameters of the residuals of a batch: its energies, the chosen forces, stresses."""
+        chosen = self._chosen(indices).to(self.network.theta.device)
+        _, jacobian = self.network.jacobian(batch, chosen, self.loss.stress_wanted)
         slopes = self.loss.slopes(outputs, batch, labels)
-        wanted = [jacobian.energy]
-        wanted += [jacobian.forces] if self.loss.forces_wanted else []
-        wanted += [jacobian.stress] if self.loss.stress_wanted else []
-        return torch.cat([j.mul_(slope.unsqueeze(-1)).view(-1, self.network.size) for j, slope in zip(wanted, slopes)])
+        if self.loss.forces_wanted:
+            slopes[1] = slopes[1][chosen] * self.part**-0.5
+        return jacobian.rows.mul_(torch.cat([slope.flatten() for slope in slopes])[:, None])
+
+    def _chosen(self, indices) -> torch.Tensor:
+        """(n,) bool: the atoms of structures whose forces J^T J is made of, the same on any number of ranks."""
+        atoms = self.data.atoms_of(indices)
+        if not self.loss.forces_wanted:
+            return torch.zeros(len(atoms), dtype=torch.bool)
+        if self.part == 1:
+            return torch.ones(len(atoms), dtype=torch.bool)
+        return torch.from_numpy(philox_uniform(self.seed, "forces", atoms, self.updates)[:, 0] < self.part)
 
     def _solve(self, normal, diagonal, right):
         """The step of one rank, for all: None where the matrix is not positive definite in floating point."""

@@ -14,6 +14,7 @@ from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
 from ostwald.app.training.objective import PotentialObjective
 from ostwald.app.training.schedules import Plateau, Rate
+from ostwald.parallel import philox_uniform
 from ostwald.parallel.training import exchange
 
 
@@ -161,11 +162,13 @@ def test_step_lengths_satisfy_the_wolfe_conditions(first):
     assert wolfe(lambda x: (x, 1.0), 0.0, 1.0, first) is None
 
 
-def test_a_step_of_levenberg_marquardt_solves_its_equations(problem, world):
+@pytest.mark.parametrize("part", [1.0, 0.4])
+def test_a_step_of_levenberg_marquardt_solves_its_equations(problem, world, part):
+    """The gradient is of all residuals; the matrix of those of energies, stresses and the part of the forces, weighted up."""
     model, data = problem
     network, mine = Network(model), np.arange(len(data))
     loss = Loss(3.0, 1.0, 2.0, huber=(1e-3, 0.05, None)).of(data.dataset)
-    optimiser = LevenbergMarquardt(world, objective(network, data, loss), ridge=1e-3, damping=0.1)
+    optimiser = LevenbergMarquardt(world, objective(network, data, loss), 1e-3, damping=0.1, part=part, seed=7)
     batch, labels = data.batch(mine)
     theta = network.theta.detach().clone()
 
@@ -175,11 +178,33 @@ def test_a_step_of_levenberg_marquardt_solves_its_equations(problem, world):
 
     rows = torch.autograd.functional.jacobian(residuals, theta)
     r = residuals(theta).detach()
-    normal = rows.T @ rows + 1e-3 * torch.eye(len(theta), dtype=theta.dtype)
     right = -(rows.T @ r + 1e-3 * theta)
+    if part < 1:
+        chosen = torch.from_numpy(philox_uniform(7, "forces", np.arange(batch.atoms), 1)[:, 0] < part)
+        assert 0 < int(chosen.sum()) < batch.atoms
+        rows[len(batch) : len(batch) + 3 * batch.atoms] *= (chosen.repeat_interleave(3) / part**0.5)[:, None]
+    normal = rows.T @ rows + 1e-3 * torch.eye(len(theta), dtype=theta.dtype)
     want = torch.linalg.solve(normal + 0.1 * normal.diagonal().mean() * torch.eye(len(theta), dtype=theta.dtype), right)
     assert optimiser.step()
     torch.testing.assert_close(network.theta.detach() - theta, want, rtol=1e-7, atol=1e-9)
+
+
+def test_the_choice_of_forces_goes_on_after_a_checkpoint(problem, world):
+    model, data = problem
+    loss = Loss(3.0, 1.0, 0.0).of(data.dataset)
+
+    def optimiser():
+        return LevenbergMarquardt(world, objective(Network(model), data, loss), 1e-6, part=0.3, seed=2)
+
+    whole = optimiser()
+    for _ in range(3):
+        assert whole.step()
+    again = optimiser()
+    again.restore(whole.state())
+    again.theta = whole.theta
+    for each in (whole, again):
+        assert each.step() and each.step()
+    assert again.value == whole.value and np.array_equal(again.theta, whole.theta)
 
 
 class _Evaluate(torch.nn.Module):

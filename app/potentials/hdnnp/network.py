@@ -68,11 +68,13 @@ class Outputs:
 
 @dataclass
 class Jacobian:
-    """Derivatives of Outputs by the parameters: energy (b, p), forces (n, 3, p), stress (b, 6, p)."""
+    """Derivatives of Outputs by the parameters: energy (b, p), forces (n, 3, p), stress (b, 6, p), which are parts of rows, one
+    behind the other."""
 
+    rows: Tensor
     energy: Tensor
     forces: Tensor
-    stress: Tensor
+    stress: Tensor | None
 
 
 def _logistic(x):
@@ -115,6 +117,36 @@ ACTIVATION = {
     "harmonic": lambda x: (x * x, 2 * x, torch.full_like(x, 2.0)),
 }
 """Name -> function of x: its value, first and second derivative."""
+
+
+class _Pulls(torch.autograd.Function):
+    """(n, 3) unit times the sums, over the centres that see each atom, of derivatives (3, f) times rows (f) of the centre."""
+
+    @staticmethod
+    def forward(rows, part, unit):
+        if rows.device.type == "cpu":
+            out = rows.new_zeros(len(part.counts), 3)
+            arrays = (part.counts, part.centres, part.derivatives, rows.detach().contiguous(), out)
+            _hdnnp_jacobian.pulls(*(array.numpy() for array in arrays), unit, torch.get_num_threads())
+            return out
+        each = torch.bmm(part.derivatives, rows[part.centres].unsqueeze(-1)).squeeze(-1)
+        return rows.new_zeros(len(part.counts), 3).index_add_(0, part.atoms, each, alpha=unit)
+
+    @staticmethod
+    def setup_context(context, inputs, _):
+        rows, context.part, context.unit = inputs
+        context.like = rows.shape
+
+    @staticmethod
+    def backward(context, vectors):
+        part, out = context.part, vectors.new_zeros(context.like)
+        if vectors.device.type == "cpu":
+            arrays = (part.counts, part.centres, part.derivatives, vectors.contiguous(), out)
+            _hdnnp_jacobian.pushes(*(array.numpy() for array in arrays), context.unit)
+        else:
+            each = torch.bmm(vectors[part.atoms].unsqueeze(1), part.derivatives).squeeze(1)
+            out.index_add_(0, part.centres, each, alpha=context.unit)
+        return out, None, None
 
 
 class Network(torch.nn.Module):
@@ -184,8 +216,7 @@ class Network(torch.nn.Module):
             value, slope = self._forward(k, part.values, forces or stress)
             energy = energy.index_add(0, part.structure, unit * value + self.model.atom_energy(self.model.elements[k]))
             if forces:
-                pulls = torch.bmm(part.derivatives, slope[part.centres].unsqueeze(-1)).squeeze(-1)
-                force = force.index_add(0, part.atoms, pulls, alpha=-unit)
+                force = force + _Pulls.apply(slope, part, -unit)
             if stress:
                 strain = strain.index_add(
                     0, part.structure, torch.bmm(part.strain, slope.unsqueeze(-1)).squeeze(-1), alpha=unit
@@ -214,25 +245,36 @@ class Network(torch.nn.Module):
         return x[:, 0], (delta @ weights[0]) * factor
 
     @torch.no_grad()
-    def jacobian(self, batch: Batch) -> tuple[Outputs, Jacobian]:
-        """Outputs and all their derivatives. Takes 8 (7 b + 3 n) p bytes in double precision, and some times that of
-        derivatives."""
-        unit, b, n, p = self.model.network_energy, len(batch), batch.atoms, self.size
+    def jacobian(self, batch: Batch, chosen: Tensor | None = None, stress=True) -> tuple[Outputs, Jacobian]:
+        """Outputs and all their derivatives; of forces those of the chosen atoms only (n,) bool. Takes 8 (7 b + 3 n) p bytes
+        in double precision, and some times that of derivatives."""
+        unit, b, p = self.model.network_energy, len(batch), self.size
+        n = batch.atoms if chosen is None else int(chosen.sum())
         new = self.theta.new_zeros
-        out = Outputs(new(b), new(n, 3), new(b, 6))
-        jacobian = Jacobian(new(b, p), new(n, 3, p), new(b, 6, p))
+        out = Outputs(new(b), new(n, 3), new(b, 6) if stress else None)
+        rows = new(b + 3 * n + (6 * b if stress else 0), p)
+        split = b, b + 3 * n
+        jacobian = Jacobian(rows, rows[:b], rows[split[0] : split[1]].view(n, 3, p), None)
+        if stress:
+            jacobian.stress = rows[split[1] :].view(b, 6, p)
         for k, part in enumerate(batch.elements):
             state = _State(self, k, part.values)
             out.energy.index_add_(
                 0, part.structure, unit * state.output + self.model.atom_energy(self.model.elements[k])
             )
-            state.energies(part.structure, jacobian.energy, unit)
-            state.tangents(part.counts, part.centres, part.derivatives, out.forces, jacobian.forces, -unit)
             counts = torch.bincount(part.structure, minlength=b)
-            rows = torch.arange(len(part.structure), device=counts.device)
-            state.tangents(counts, rows, part.strain, out.stress, jacobian.stress, unit)
-        out.stress /= batch.volume[:, None]
-        jacobian.stress /= batch.volume[:, None, None]
+            state.energies(counts, jacobian.energy, unit)
+            seen, derivatives, centres = part.counts, part.derivatives, part.centres
+            if chosen is not None:
+                kept = chosen[part.atoms]
+                seen, derivatives, centres = seen[chosen], derivatives[kept], centres[kept]
+            state.tangents(seen, centres, derivatives, out.forces, jacobian.forces, -unit)
+            if stress:
+                each = torch.arange(len(part.structure), device=counts.device)
+                state.tangents(counts, each, part.strain, out.stress, jacobian.stress, unit)
+        if stress:
+            out.stress /= batch.volume[:, None]
+            jacobian.stress /= batch.volume[:, None, None]
         return out, jacobian
 
 
@@ -262,13 +304,16 @@ class _State:
         end = begin + outputs * inputs
         return slice(begin, end), slice(end, end + outputs)
 
-    def energies(self, structure, out, unit):
-        """Adds d(sum of energies)/dtheta to rows of out (b, p)."""
+    def energies(self, counts, out, unit):
+        """Adds d(sum of energies)/dtheta to rows of out (b, p). counts (b,): centres of each structure."""
         for layer, delta in enumerate(self.deltas):
             weights, bias = self.columns(layer)
-            outer = (delta.unsqueeze(2) * self.x[layer].unsqueeze(1)).flatten(1)
-            out[:, weights].index_add_(0, structure, outer, alpha=unit)
-            out[:, bias].index_add_(0, structure, delta, alpha=unit)
+            begin = 0
+            for row, count in zip(out, counts.tolist()):
+                mine = slice(begin, begin + count)
+                row[weights].add_((delta[mine].T @ self.x[layer][mine]).flatten(), alpha=unit)
+                row[bias].add_(delta[mine].sum(0), alpha=unit)
+                begin += count
 
     def tangents(self, counts, centres, tangents, values, out, unit):
         """Adds sums over centres of the tangents of their energies along each of a tangents, and their derivatives.
