@@ -58,6 +58,20 @@ def _add_bench(commands):
     )
     field.add_argument("--threads", type=positive, action="append", help="of a rank (repeatable; default as for a run)")
     field.add_argument("--precision", choices=["double", "single"], action="append", help="default: both")
+    field.add_argument(
+        "--solution",
+        action="store_true",
+        help="time to the same solution instead: spectral, explicit and implicit steps",
+    )
+    field.add_argument(
+        "--square",
+        type=positive,
+        action="append",
+        help="with --solution: squares of this edge (default 64 128, and a cube of 48)",
+    )
+    field.add_argument(
+        "--error", type=above_zero, default=1e-3, help="with --solution: of φ at the end (default 0.001)"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -73,6 +73,22 @@ def test_bench_of_the_phase_field(tmp_path, capsys):
     assert "no case 'fftw'" in capsys.readouterr().err
 
 
+def test_bench_of_times_to_the_same_solution(tmp_path, capsys):
+    pytest.importorskip("petsc4py")
+    target = tmp_path / "solution.json"
+    cases = ("spectral, tolerance", "explicit", "petsc", "petsc, tolerance")
+    options = ["--square=16", "--error=2e-3", "--repeat=1", f"--json={target}", *(f"--case={case}" for case in cases)]
+    assert main(["bench", "phasefield", "--solution", *options]) == 0
+    assert "16², 1 ranks" in capsys.readouterr().out
+    (row,) = json.loads(target.read_text())["results"]
+    assert 0 < row["apart"] < 0.1 and set(row["methods"]) == set(cases)
+    for figures in row["methods"].values():
+        assert figures["error"] <= 2e-3 and 0 < figures["steps"] and 0 < figures["wall_ms"]
+    assert row["methods"]["petsc"]["steps"] < row["methods"]["explicit"]["steps"]
+    assert main(["bench", "phasefield", "--solution", "--case=spectral"]) == 1
+    assert "no case 'spectral'" in capsys.readouterr().err
+
+
 def test_info_of_a_run_file(tmp_path):
     path = tmp_path / "melt.toml"
     path.write_text(
