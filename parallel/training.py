@@ -18,21 +18,30 @@ COMPRESSIONS = ("none", "half")
 """half: gradients travel as 16-bit floats (Horovod only)."""
 
 
-def exchange(backend: str, world: World, compression: str = "none") -> Exchange:
-    """The Exchange of a backend. Collective. CollectiveError where it is missing, broken, or not on the ranks of the world."""
-    kind = {"mpi": Exchange, "horovod": _Horovod, "torch": _Torch}[backend]
+def require(backend: str, world: World, compression: str = "none") -> None:
+    """Collective: CollectiveError where a rank lacks what a backend needs."""
     if compression != "none" and backend != "horovod":
         raise CollectiveError(f"compression of gradients is Horovod's: not with {backend}")
-    made = None
-    for act in (kind.look, lambda: kind(world, compression)):  # all ranks have it before one waits for the others in it
-        error = None
-        try:
-            made = act()
-        except Exception as caught:
-            error = CollectiveError(
-                f"{backend} was asked for, but cannot be used here: {caught or type(caught).__name__}"
-            )
-        world.agree(error)
+    _try(backend, world, _kinds()[backend].look)
+
+
+def exchange(backend: str, world: World, compression: str = "none") -> Exchange:
+    """The Exchange of a backend. Collective. CollectiveError where it is missing, broken, or not on the ranks of the world."""
+    require(backend, world, compression)  # all ranks have it before one waits for the others in it
+    return _try(backend, world, lambda: _kinds()[backend](world, compression))
+
+
+def _kinds():
+    return {"mpi": Exchange, "horovod": _Horovod, "torch": _Torch}
+
+
+def _try(backend, world, act):
+    made = error = None
+    try:
+        made = act()
+    except Exception as caught:
+        error = CollectiveError(f"{backend} was asked for, but cannot be used here: {caught or type(caught).__name__}")
+    world.agree(error)
     return made
 
 

@@ -27,7 +27,7 @@ from ostwald.app.training.schedules import Plateau, Rate
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
 from ostwald.io.provenance import origin, provenance
-from ostwald.parallel.training import exchange
+from ostwald.parallel.training import exchange, require
 
 LARGE = 6000
 """Parameters beyond which dense normal equations are warned of."""
@@ -47,6 +47,9 @@ class Setup:
         self.world, self.values, self.path = world, values, path
         self._exchange = None
         torch.set_num_threads(world.threads)
+        optimiser = values["optimiser"]
+        if optimiser["kind"] in MINIBATCH:
+            require(optimiser["communication"], world, optimiser["compression"])
         self._open_data()
         self.descriptors = Descriptors(self._functions())
         self.dtype = torch.float64 if values["network"]["precision"] == "double" else torch.float32

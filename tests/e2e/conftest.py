@@ -88,12 +88,12 @@ class Program:
         return process.returncode, out, err
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ostwald():
     return Program()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def program():
     """program("file.py") starts a Python program the way `ostwald` starts the command."""
     return Program
