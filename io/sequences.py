@@ -16,8 +16,10 @@ their data belong, flush, and only then write the one byte of /state: whatever i
 complete. A hole stays a hole: the file takes space as it fills.
 """
 
+import glob
 import os
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -117,6 +119,21 @@ class _Layout:
     def frame_at(self, number, frame) -> int:
         return self.offsets["sequences"] + (number * self.shape[1] + frame) * self.frame_bytes
 
+    def check_beside(self, other) -> None:
+        """SequencesError where the other file cannot be a later part of the same set."""
+        for what, mine, its in (
+            ("sequences", self.shape[1:], other.shape[1:]),
+            ("numbers", self.dtype, other.dtype),
+            ("time between frames", self.interval, other.interval),
+            ("spacing", self.spacing.tolist(), other.spacing.tolist()),
+            ("stride", self.stride, other.stride),
+            ("parameters", sorted(self.parameters), sorted(other.parameters)),
+        ):
+            if mine != its:
+                raise SequencesError(f"{other.path}: not of one set with {self.path}: {what} {its}, not {mine}")
+        if self.first + self.shape[0] > other.first:
+            raise SequencesError(f"{other.path}: begins with sequence {other.first}, which {self.path} holds, too")
+
 
 class SequenceWriter(_Layout):
     """Writes sequences into a file that exists, on this rank; nothing is collective."""
@@ -164,20 +181,37 @@ class SequenceWriter(_Layout):
         self._file.close()
 
 
-class Sequences(_Layout):
-    """Reads a file of sequences, on any number of ranks alike, also while it is written:
+class Sequences:
+    """Reads sequences of one file, or of several that are parts of one set, on any number of ranks alike, also while they are written:
 
-        data = Sequences("sequences.h5")
+        data = Sequences("runs/train-*")               # sequences.h5, a run directory, a pattern, or a list of these
         for number in data.numbers("training")[rank::size]:
-            phi = data.read(number)                    # (frames, n0, n1[, n2]), one read of one piece of the file
+            phi = data.read(number)                    # (frames, n0, n1[, n2]), one read of one piece of a file
 
-    shape (n, frames, n0, n1[, n2]), dtype; interval, stride, spacing, first; seed, start, validation (n,), parameters
-    {name: (n,)}: of all sequences, finished or not.
+    Sequences have the numbers 0 … n - 1 in the order of the parts. shape (n, frames, n0, n1[, n2]), dtype; interval, stride,
+    spacing; first (n,): number of a sequence in the whole set, of which parts may be absent; seed, start, validation (n,),
+    parameters {name: (n,)}: of all sequences, finished or not. SequencesError where the files are not parts of one set.
     """
 
     def __init__(self, path):
-        super().__init__(path)
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.files = parts = sorted(map(_Layout, _files(path)), key=lambda part: part.first)
+        for part, following in pairwise(parts):
+            part.check_beside(following)
+        head, counts = parts[0], [part.shape[0] for part in parts]
+        self.path, self.dtype, self.interval, self.stride = head.path, head.dtype, head.interval, head.stride
+        self.spacing, self.shape = head.spacing, (sum(counts), *head.shape[1:])
+        self._begin = np.cumsum([0, *counts])
+        self.first = np.concatenate([part.first + np.arange(n) for part, n in zip(parts, counts)])
+        for name in ("seed", "start", "validation"):
+            setattr(self, name, np.concatenate([getattr(part, name) for part in parts]))
+        self.parameters = {name: np.concatenate([part.parameters[name] for part in parts]) for name in head.parameters}
+        self._descriptors = []
+        try:
+            for part in parts:
+                self._descriptors.append(os.open(part.path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            self.close()
+            raise SequencesError(f"{part.path}: cannot be read as sequences ({error.strerror})") from None
 
     def __len__(self):
         return self.shape[0]
@@ -185,7 +219,7 @@ class Sequences(_Layout):
     @property
     def state(self) -> np.ndarray:
         """(n,) 0: not there yet, 1: finished, 2: given up."""
-        return np.frombuffer(os.pread(self._descriptor, self.shape[0], self.offsets["state"]), np.uint8)
+        return self._column("state", np.uint8, 1)
 
     def numbers(self, part: str | None = None) -> np.ndarray:
         """The finished sequences: all, or those for "training" or "validation"."""
@@ -203,33 +237,56 @@ class Sequences(_Layout):
         out = np.empty(wanted, self.dtype) if out is None else out
         if out.shape != wanted or out.dtype != self.dtype or not out.flags.c_contiguous:
             raise SequencesError(f"{self.path}: wants a contiguous array {wanted} of {self.dtype} to read into")
-        view, at, done = memoryview(out.reshape(-1).view(np.uint8)), self.frame_at(number, first), 0
+        place = int(np.searchsorted(self._begin, number, side="right")) - 1
+        part, inside = self.files[place], int(number - self._begin[place])
+        view, at, done = memoryview(out.reshape(-1).view(np.uint8)), part.frame_at(inside, first), 0
         while done < len(view):
-            count = os.preadv(self._descriptor, [view[done : done + (1 << 30)]], at + done)
+            count = os.preadv(self._descriptors[place], [view[done : done + (1 << 30)]], at + done)
             if not count:
-                raise SequencesError(f"{self.path}: ends within sequence {number}")
+                raise SequencesError(f"{part.path}: ends within sequence {inside}")
             done += count
         return out
 
     def table(self, name: str) -> np.ndarray:
         """energy, low, high (n, frames), or mean, steps, seconds (n,); NaN where a sequence is not finished."""
         wide = name in PER_FRAME
-        count = self.shape[0] * (self.shape[1] if wide else 1)
-        raw = np.frombuffer(os.pread(self._descriptor, 8 * count, self.offsets[name]))
-        raw = raw.reshape(self.shape[:2] if wide else self.shape[:1]).copy()
-        raw[self.state != FINISHED] = np.nan
-        return raw
+        column = self._column(name, np.float64, self.shape[1] if wide else 1)
+        values = column.reshape(self.shape[:2] if wide else self.shape[:1])
+        values[self.state != FINISHED] = np.nan
+        return values
+
+    def _column(self, name, dtype, width) -> np.ndarray:
+        """(n · width,) of a small dataset as it is now."""
+        item = np.dtype(dtype).itemsize
+        return np.concatenate(
+            [
+                np.frombuffer(os.pread(descriptor, item * width * part.shape[0], part.offsets[name]), dtype)
+                for part, descriptor in zip(self.files, self._descriptors)
+            ]
+        )
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+
+def _files(path) -> list[Path]:
+    """The files that a path, a pattern or a list of these means; of a run directory its sequences.h5."""
+    out = []
+    for given in [path] if isinstance(path, str | os.PathLike) else path:
+        found = [given] if os.path.exists(given) or not glob.has_magic(str(given)) else sorted(glob.glob(str(given)))
+        if not found:
+            raise SequencesError(f"{given}: there is no such file")
+        out += [Path(one) / "sequences.h5" if os.path.isdir(one) else Path(one) for one in found]
+    if not out:
+        raise SequencesError("no file of sequences is given")
+    return out
 
 
 def sequences_info(path) -> str | None:

@@ -219,10 +219,12 @@ SOLVER = Table(
     doc="How the equation is solved.",
 )
 
+PART = ("within", "axis", "outside")
+"""Keys of noise in a part of the box."""
 KINDS = {
-    "uniform": (initial.UniformNoise, ("mean", "amplitude")),
-    "gaussian": (initial.GaussianNoise, ("mean", "amplitude", "correlation")),
-    "perlin": (initial.Perlin, ("mean", "amplitude", "cells", "octaves", "persistence")),
+    "uniform": (initial.UniformNoise, ("mean", "amplitude", *PART)),
+    "gaussian": (initial.GaussianNoise, ("mean", "amplitude", "correlation", *PART)),
+    "perlin": (initial.Perlin, ("mean", "amplitude", "cells", "octaves", "persistence", *PART)),
     "spheres": (initial.Spheres, ("centres", "radii", "width", "inside", "outside")),
     "layers": (initial.Layers, ("axis", "count", "fraction", "centre", "width", "inside", "outside")),
     "pfhub": (initial.PFHub, ("mean", "amplitude", "offset")),
@@ -239,6 +241,10 @@ def _check_initial(v, error):
             raise error(key, f"has no effect with kind = '{v['kind']}'")
     if v["exact_mean"] is not None and "mean" in taken and v["mean"] is not None:
         raise error("exact_mean", "give either mean or exact_mean")
+    if v["within"] is None and "within" in taken:
+        for key in PART[1:]:
+            if v[key] is not None:
+                raise error(key, "has no effect without within")
     for key in {"spheres": ("centres", "radii"), "file": ("file",), "mesh": ("file",)}.get(v["kind"], ()):
         if v[key] is None:
             raise error(key, f"is required for kind = '{v['kind']}'")
@@ -259,13 +265,16 @@ INITIAL = Table(
         ),
         "centres": Key("float*", None, doc="of spheres, one after another"),
         "radii": Key("float|float*", None, above=0, doc="of spheres, one for all or one for each"),
-        "axis": Key("int", None, low=0, high=2, doc="that layers lie across; default 0"),
+        "within": Key(
+            "float*2", None, doc="shares of the box along an axis that noise is confined between; default: everywhere"
+        ),
+        "axis": Key("int", None, low=0, high=2, doc="that layers lie across, or that `within` belongs to; default 0"),
         "count": Key("int", None, low=1, doc="layers; default 1"),
         "fraction": Key("float", None, above=0, high=1, doc="of the box that layers fill; default 0.5"),
         "centre": Key("float", None, doc="of the first layer, as a share of the box; default 0.5"),
         "width": Key("float", None, low=0, doc="of interfaces of spheres and layers; default ε of the model"),
         "inside": Key("float", None, doc="value in spheres, layers and meshes; default 1"),
-        "outside": Key("float", None, doc="value elsewhere; default 0"),
+        "outside": Key("float", None, doc="value elsewhere; default 0, of noise its mean"),
         "offset": Key("float", None, doc="of PFHub's points from multiples of the spacing; default 0"),
         "scale": Key("float", None, above=0, doc="of a mesh: lengths of the grid over those of the file; default 1"),
         "size": Key("float", None, above=0, doc="of a mesh instead of its scale: its longest extent in the grid"),

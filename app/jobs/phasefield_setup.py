@@ -6,7 +6,7 @@ import numpy as np
 
 from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method
 from ostwald.app.jobs.phasefield_outputs import make_analyses
-from ostwald.app.jobs.phasefield_schema import KINDS, heterogeneous
+from ostwald.app.jobs.phasefield_schema import KINDS, PART, heterogeneous
 from ostwald.app.jobs.phasefield_stages import check_order, order
 from ostwald.app.jobs.schedule import Schedule
 from ostwald.app.phasefield import (
@@ -21,6 +21,7 @@ from ostwald.app.phasefield import (
     SecondOrder,
     VariableMobility,
     Well,
+    Within,
     cubic,
     double_well,
     quartic_well,
@@ -108,7 +109,12 @@ def initial_field(values, path, shape, spacing):
             given["triangles"] = read_mesh(given.pop("file"))
         if len(given.get("centres", ())) % len(shape):
             raise ValueError(f"centres must have {len(shape)} coordinates each, got {len(given['centres'])} numbers")
-        return kind(shape, spacing, **given)
+        part = {key: given.pop(key) for key in PART if key in given and "within" in keys}
+        field = kind(shape, spacing, **given)
+        if "within" not in part:
+            return field
+        start, stop = part.pop("within")
+        return Within(field, part.get("axis", 0), start, stop, part.get("outside", field.mean))
     except (ValueError, FieldsError) as error:
         raise RunFileError(f"{path}: [initial]: {error}") from None
 

@@ -110,7 +110,7 @@ def _montage(data) -> str:
         return ""
     chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(MOST, len(numbers))).round().astype(int))]
     pictures = [
-        (f"{data.first + k}", _image(_plane(data, k, -1 % data.shape[1]), 220), _label(data, k)) for k in chosen
+        (f"{data.first[k]}", _image(_plane(data, k, -1 % data.shape[1]), 220), _label(data, k)) for k in chosen
     ]
     where = "The plane in the middle of the first axis. " if len(data.shape) == 5 else ""
     note = f'<p class="note">{where}Dark: φ = 0, bright: 1.</p>'
@@ -127,7 +127,7 @@ def _evolution(data, most=6) -> str:
     pictures = [
         (f"t = {data.start[k] + f * data.interval:.4g}", _image(_plane(data, k, f), 220), f"frame {f}") for f in frames
     ]
-    return f'<h2>Sequence {data.first + k}</h2><div class="many">{cards(pictures)}</div>'
+    return f'<h2>Sequence {data.first[k]}</h2><div class="many">{cards(pictures)}</div>'
 
 
 def _figures(plan, data):

@@ -133,7 +133,7 @@ def test_each_task_of_the_array_makes_its_part_of_a_set(cluster):
     assert done.returncode == 0, done.stdout + done.stderr
     whole = Plan(load_toml(folder / "train.toml"), folder / "train.toml")
     with Sequences(folder / "runs/train-9/sequences.h5") as data:
-        assert data.first == 1665 and data.shape == (185, 2, 8, 8, 8) and len(data.numbers()) == 185
+        assert data.first[0] == 1665 and data.shape == (185, 2, 8, 8, 8) and len(data.numbers()) == 185
         for key, values in whole.parameters.items():
             assert np.array_equal(data.parameters[key], values[1665:])
         assert np.array_equal(data.seed, whole.seed[1665:]) and np.array_equal(data.validation, whole.validation[1665:])

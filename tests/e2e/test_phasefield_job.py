@@ -16,7 +16,7 @@ from ostwald.app.phasefield import (
     double_well,
 )
 from ostwald.io.checkpoint import list_checkpoints, read_checkpoint
-from ostwald.io.fields import field_frames, open_field
+from ostwald.io.fields import field_frames, fields_info, open_field
 from ostwald.io.timeseries import read_series
 from ostwald.parallel import World
 
@@ -56,6 +56,34 @@ every = 25
 every = {checkpoint}
 [log]
 every = 50
+"""
+
+
+IMPLICIT = """
+[job]
+kind = "phasefield"
+seed = 7
+[grid]
+shape = [18, 20]
+[model]
+epsilon = 3.0
+mobility_coefficients = [0.2, 3.0, -3.0]
+[solver]
+method = "petsc"
+boundaries = ["no-flux", "periodic"]
+[initial]
+kind = "uniform"
+amplitude = 0.1
+[[stage]]
+timestep = 0.2
+steps = {steps}
+[series]
+every = 1
+[fields]
+every = 20
+precision = "double"
+[checkpoint]
+every = 20
 """
 
 
@@ -180,9 +208,10 @@ def test_resumed_run_is_bitwise_the_uninterrupted_one(ostwald, run_file, tmp_pat
 
 
 def test_restart_on_other_rank_counts(ostwald, run_file, tmp_path):
-    """Slabs and pencils, in any order."""
+    """Slabs and pencils, in any order; frames compressed."""
     text = job(steps=2000, checkpoint=0)
     assert ostwald("run", run_file(text), "-d", tmp_path / "whole")[0] == 0
+    text = text.replace('precision = "double"\n[analysis]', 'precision = "double"\ncompression = "gzip"\n[analysis]')
     moved = tmp_path / "moved"
     begun = False
     for ranks, grid in [(1, None), (4, "[1, 4]"), (3, None), (4, "[2, 2]")]:
@@ -201,6 +230,35 @@ def test_restart_on_other_rank_counts(ostwald, run_file, tmp_path):
     (a, told), (b, again) = final_state(tmp_path / "whole"), final_state(moved)
     assert np.abs(a - b).max() < 1e-11 * np.abs(a).max() and told == again
     assert np.array_equal(*(read_series(d / "series.h5")["step"] for d in (tmp_path / "whole", moved)))
+    files = [d / "fields.h5" for d in (tmp_path / "whole", moved)]
+    assert np.array_equal(*(field_frames(file)[0] for file in files)) and "gzip" in fields_info(files[1])
+    for frame in range(len(field_frames(files[0])[0])):
+        a, b = (open_field(file, frame=frame)[:] for file in files)
+        assert np.abs(a - b).max() < 1e-11
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_implicit_run_is_stopped_killed_and_goes_on_bit_for_bit(ostwald, run_file, tmp_path, ranks):
+    """PETSc between walls, with a mobility that depends on φ: SIGTERM, then kill -9 behind the last checkpoint."""
+    pytest.importorskip("petsc4py")
+    text = IMPLICIT.format(steps=60)
+    assert ostwald("run", run_file(text), "-d", tmp_path / "whole", ranks=ranks)[0] == 0
+    broken = tmp_path / "broken"
+    status, out, err = interrupted(ostwald, broken, ("run", run_file(text), "-d", broken), ranks, 8, signal.SIGTERM)
+    assert status == 85 and "SIGTERM" in out and "resume" in out and "Traceback" not in err, out + err
+    stopped = list_checkpoints(broken / "checkpoints")[-1].step
+    assert 0 < stopped < 40
+    status, out, err = interrupted(ostwald, broken, ("resume", broken), ranks, 12, signal.SIGKILL)
+    assert status not in (0, 85) and list_checkpoints(broken / "checkpoints")[-1].step < 60
+    status, out, err = ostwald("resume", broken, ranks=ranks)
+    assert status == 0 and "resumed at step" in out, out + err
+    found = [read_checkpoint(d / "checkpoints", World()) for d in (tmp_path / "whole", broken)]
+    assert found[0].step == found[1].step == 60 and found[0].meta["solver"] == found[1].meta["solver"]
+    assert found[0].arrays and all(np.array_equal(a, found[1].arrays[name]) for name, a in found[0].arrays.items())
+    rows = [read_series(d / "series.h5") for d in (tmp_path / "whole", broken)]
+    assert all(np.array_equal(rows[0][name], rows[1][name]) for name in ("step", "time", "energy", "low", "high"))
+    frames = [open_field(d / "fields.h5", frame=-1)[:] for d in (tmp_path / "whole", broken)]
+    assert np.array_equal(*frames) and np.ptp(frames[0]) > 0.5
 
 
 def test_wall_time_limit_asks_to_be_resumed(ostwald, run_file, tmp_path):

@@ -1,10 +1,15 @@
 """Initial fields: every box of one is the same, whoever asks for it, and they are what they say."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ostwald.app.cli import main
+from ostwald.app.jobs.phasefield_schema import TABLES
+from ostwald.app.jobs.phasefield_setup import initial_field
+from ostwald.app.jobs.runfiles import read_run_file
 from ostwald.app.phasefield import (
     CahnHilliard,
     Constant,
@@ -202,3 +207,47 @@ def test_wrong_input(world):
     ):
         with pytest.raises(ValueError):
             wrong()
+
+
+TESTS = {"larger-box": (128, 100), "rabbit": (64, 100), "central-slab": (128, 2000), "stationary": (128, 80000), "long": (128, 72000)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_run_files_of_the_tests_of_a_network(name, capsys):
+    """examples/crnn-tests: valid, and as long as they say; their fields at the start."""
+    path, (n, intervals) = Path(__file__).parents[2] / f"examples/crnn-tests/{name}.toml", TESTS[name]
+    assert main(["check", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert f"{n} × {n} × {n} points, float32" in out and f"time         {400 * intervals} steps" in out
+    values = read_run_file(World(), path, TABLES)
+    field = initial_field(values, path, (n, n, n), (1.0,) * 3)
+    (stage,) = values["stage"]
+    assert stage["steps"] * stage["timestep"] == pytest.approx(0.5 * intervals, rel=1e-12)
+    phi = field.box((0, 0, 0), (n, n, n))
+    if name == "rabbit":
+        high = np.argwhere(phi > 0.5)
+        assert 0.05 < phi.mean() < 0.15 and (np.ptp(high, axis=0).max() == pytest.approx(49, abs=2))
+        ears = phi[:, :, high[:, 2].max() - 4] > 0.5  # two of them, apart
+        assert (np.abs(np.diff(ears.any(axis=0).astype(int))).sum(), phi.max()) == (4, 1.0)
+    elif name == "central-slab":
+        assert np.ptp(phi[:48]) == np.ptp(phi[80:]) == 0 and phi[50:78].std() > 0.03
+    else:
+        assert 0.2 < phi.min() < 0.4 and 0.6 < phi.max() < 0.8
+
+
+def test_noise_in_a_part_of_the_box_from_a_run_file(tmp_path, capsys):
+    path = tmp_path / "job.toml"
+    text = '[job]\nkind = "phasefield"\n[grid]\nshape = [16, 20]\n[model]\nepsilon = 3.0\n[[stage]]\ntimestep = 0.1\nsteps = 1\n'
+    noise = '[initial]\nkind = "uniform"\nmean = 0.4\nwithin = [0.25, 0.5]\naxis = 1\noutside = 0.1\n'
+    path.write_text(text + noise)
+    phi = initial_field(read_run_file(World(), path, TABLES), path, (16, 20), (1.0, 1.0)).box((0, 0), (16, 20))
+    wanted = UniformNoise((16, 20), seed=1, mean=0.4).box((0, 0), (16, 20))
+    assert np.array_equal(phi[:, 5:10], wanted[:, 5:10])
+    assert np.all(phi[:, :5] == 0.1) and np.all(phi[:, 10:] == 0.1)
+    for old, new, word in (
+        ("within = [0.25, 0.5]\n", "", "[initial] axis: has no effect without within"),
+        ("[0.25, 0.5]", "[0.5, 0.25]", "0 <= start < stop <= 1"),
+        ("axis = 1", "axis = 2", "a part of the box has an axis of the grid"),
+    ):
+        path.write_text(text + noise.replace(old, new))
+        assert main(["check", str(path)]) == 1 and word in capsys.readouterr().err

@@ -154,11 +154,15 @@ def test_the_file_holds_what_ranks_write(tmp_path):
     assert not writer.state().any()
     writer.settle()
     with Sequences(path) as data, h5py.File(path) as file:
-        assert data.shape == (3, 2, 6, 5, 4) and data.dtype == np.float16 and data.offsets["sequences"] % 4096 == 0
+        assert (
+            data.shape == (3, 2, 6, 5, 4)
+            and data.dtype == np.float16
+            and data.files[0].offsets["sequences"] % 4096 == 0
+        )
         assert data.numbers().tolist() == [0, 2] == data.numbers("training").tolist() and not len(
             data.numbers("validation")
         )
-        assert file["sequences"].chunks is None and data.interval == 0.5 and data.first == 9
+        assert file["sequences"].chunks is None and data.interval == 0.5 and data.first.tolist() == [9, 10, 11]
         for k in (0, 2):
             wanted = phi[k, :, ::2, ::2, ::2].astype(np.float16)
             assert np.array_equal(data.read(k), wanted) and np.array_equal(file["sequences"][k], wanted)
@@ -170,6 +174,68 @@ def test_the_file_holds_what_ranks_write(tmp_path):
             data.read(3)
         with pytest.raises(SequencesError, match="contiguous array"):
             data.read(0, out=np.empty((2, 6, 5, 4)))
+
+
+def test_parts_of_a_set_are_read_as_one(tmp_path):
+    """Three files in any order, one of them not finished; what does not belong together is refused."""
+    rng, counts, first = np.random.default_rng(2), (3, 2, 4), 10
+    phi = rng.random((sum(counts), 2, 6, 4)).astype("f4")
+    for part, count in enumerate(counts):
+        folder, begin = tmp_path / f"part-{part}", sum(counts[:part])
+        folder.mkdir()
+        numbers = begin + np.arange(count)
+        create_sequences(
+            folder / "sequences.h5", frames=2, shape=(6, 4), first=first + begin, seed=100 + numbers, start=0.5 * numbers,
+            validation=numbers % 2, parameters={"b": numbers, "a": -numbers},
+        )  # fmt: skip
+        writer = SequenceWriter(folder / "sequences.h5")
+        for k in range(count - (part == 1)):
+            for frame in range(2):
+                writer.write_frame(k, frame, [(0, 6, phi[begin + k, frame])], (0, 0), (6, 4))
+            writer.finish(k, energy=[begin + k, 0], low=[0, 0], high=[1, 1], mean=0.5, steps=begin + k, seconds=0.1)
+        writer.settle()
+        writer.close()
+    files = [tmp_path / f"part-{part}/sequences.h5" for part in range(3)]
+    for given in (
+        str(tmp_path / "part-*"),
+        str(tmp_path / "part-*/sequences.h5"),
+        [files[2], files[0].parent, files[1]],
+    ):
+        with Sequences(given) as data:
+            assert data.shape == (9, 2, 6, 4) and len(data) == 9 and data.first.tolist() == list(range(10, 19))
+            assert data.seed.tolist() == list(range(100, 109)) and data.parameters["a"].tolist() == [
+                -k for k in range(9)
+            ]
+            assert data.numbers().tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and data.numbers("validation").tolist() == [
+                1,
+                3,
+                5,
+                7,
+            ]
+            for k in data.numbers():
+                assert np.array_equal(data.read(k), phi[k]) and np.array_equal(data.read(k, 1, 2)[0], phi[k, 1])
+            assert data.table("steps").tolist()[5:] == [5, 6, 7, 8] and np.isnan(data.table("energy")[4]).all()
+            assert data.table("energy")[8].tolist() == [8, 0]
+    with Sequences([files[0], files[2]]) as data:  # a part is still missing
+        assert data.first.tolist() == [10, 11, 12, 15, 16, 17, 18] and np.array_equal(data.read(3), phi[5])
+    about = dict(frames=2, shape=(6, 4), first=40, seed=[1], start=[0], validation=[0], parameters={"b": [0], "a": [0]})
+    for change, word in (
+        (dict(first=12), "begins with sequence 12, which .*part-0/sequences.h5 holds, too"),
+        (dict(frames=3), r"not of one set with .*: sequences \(3, 6, 4\), not \(2, 6, 4\)"),
+        (dict(interval=2.0), "time between frames 2.0, not 1.0"),
+        (dict(parameters={"b": [0]}), "parameters"),
+        (dict(precision="half"), "numbers float16, not float32"),
+    ):
+        create_sequences(tmp_path / "other.h5", **about | change)
+        with pytest.raises(SequencesError, match=word):
+            Sequences([files[0], tmp_path / "other.h5"])
+    for given, word in (
+        (str(tmp_path / "none-*"), "there is no such file"),
+        ([], "no file"),
+        (tmp_path, "cannot be read"),
+    ):
+        with pytest.raises(SequencesError, match=word):
+            Sequences(given)
 
 
 def test_an_empty_file_takes_no_space(tmp_path):
