@@ -14,7 +14,6 @@ and whenever, at least the last complete checkpoint stays.
 """
 
 import base64
-import errno
 import json
 import os
 import re
@@ -27,7 +26,7 @@ import h5py
 import numpy as np
 
 from ostwald.io.image import Image, contiguous
-from ostwald.io.shared import SharedFile, sentence, sync_directory
+from ostwald.io.shared import SharedFile, agree, sentence, sync_directory
 
 FORMAT = 1
 KEEP = 2  # generations
@@ -195,19 +194,7 @@ def _row_bytes(array) -> int:
 
 
 def _agree(world, error, path):
-    if error is not None and not isinstance(error, CheckpointError):
-        error = CheckpointError(f"{path}: the checkpoint was not written: {_reason(error)}")
-    world.agree(error)
-
-
-def _reason(error) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    text = sentence(error)  # HDF5 wraps the errno in its own text
-    for code in (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.ENOENT, errno.EROFS):
-        if f"errno = {code}" in text or os.strerror(code).lower() in text.lower():
-            return os.strerror(code)
-    return text
+    agree(world, error, path, "the checkpoint was not written", CheckpointError)
 
 
 def _manifest(everyone, meta, step) -> dict:

@@ -32,7 +32,7 @@ import h5py
 import numpy as np
 
 from ostwald.io.image import Image, contiguous
-from ostwald.io.shared import SharedFile, sentence, sync_directory
+from ostwald.io.shared import Alone, SharedFile, agree, sentence, sync_directory
 
 FORMAT = 1
 COLUMNS = {  # name -> row shape, type, unit; True: a row an atom
@@ -210,7 +210,7 @@ def write_dataset(path, structures, world=None, provenance=None) -> None:
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
-    world = world or _Alone()
+    world = world or Alone()
     mine, groups, error = None, [], None
     try:
         mine, groups = _columns(structures)
@@ -365,22 +365,4 @@ def _fill(part, mine, places, first, first_atom):
 
 
 def _agree(world, error, path):
-    if error is not None and not isinstance(error, DataSetError):
-        error = DataSetError(f"{path}: the data set was not written: {sentence(error)}")
-    world.agree(error)
-
-
-class _Alone:
-    """What write_dataset needs of a world, of one rank and without MPI."""
-
-    rank, root = 0, True
-
-    def allgather(self, thing):
-        return [thing]
-
-    def bcast(self, thing):
-        return thing
-
-    def agree(self, error):
-        if error is not None:
-            raise error
+    agree(world, error, path, "the data set was not written", DataSetError)

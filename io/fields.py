@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 
 from ostwald.io.compression import compress, filters, whole_chunks
-from ostwald.io.growing import GrowingFile, GrowingFileError, create_file, growable
-from ostwald.io.shared import SharedFile
+from ostwald.io.growing import create_file, growable, open_together
+from ostwald.io.shared import agree
 
 FORMAT = "fields 1"
 LEVEL = 1  # of gzip: higher ones take longer and make fields hardly smaller
@@ -86,21 +86,10 @@ class FieldSeries:
 
     @classmethod
     def _open(cls, path, fourier):
-        world, error = fourier.world, None
-        growing = layout = shared = None
-        if world.root:
-            try:
-                growing = GrowingFile(path)
-                layout = _layout(path, growing, tuple(fourier.shape))
-            except (OSError, GrowingFileError, FieldsError, KeyError) as caught:
-                error = caught
-        _agree(world, error, path, "cannot be opened")
-        try:
-            shared = SharedFile(path)
-        except OSError as caught:
-            error = caught
-        _agree(world, error, path, "cannot be opened")
-        self = cls(path, fourier, shared, growing, world.bcast(layout))
+        def layout(growing):
+            return _layout(path, growing, tuple(fourier.shape))
+
+        self = cls(path, fourier, *open_together(fourier.world, path, layout, _agree))
         self._tell(now=True)
         return self
 
@@ -269,10 +258,7 @@ class FieldSeries:
 
 
 def _agree(world, error, path, what):
-    if error is not None and not (isinstance(error, FieldsError) and str(path) in str(error)):
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        error = FieldsError(reason if reason.startswith(str(path)) else f"{path}: the fields {what}: {reason}")
-    world.agree(error)
+    agree(world, error, path, f"the fields {what}", FieldsError)
 
 
 def _create(path, shape, fields, spacing, precision, notes, compression):

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 
 from ostwald.io.image import Image
-from ostwald.io.shared import SharedFile, sync_directory
+from ostwald.io.shared import SharedFile, agree, sync_directory
 
 PAGE = 4096
 UNDEFINED = 0xFFFFFFFFFFFFFFFF
@@ -184,12 +184,30 @@ def on_root(world, path, action, what, failure) -> None:
     if world.root:
         try:
             action()
-        except OSError as caught:
-            error = failure(f"{caught.filename or path}: {what}: {caught.strerror or caught}")
-        except (GrowingFileError, ValueError, KeyError, failure) as caught:
-            text = str(caught)
-            error = failure(text if str(path) in text else f"{path}: {what}: {text}")
-    world.agree(error)
+        except (OSError, GrowingFileError, ValueError, KeyError, failure) as caught:
+            error = caught
+    agree(world, error, getattr(error, "filename", None) or path, what, failure)
+
+
+def open_together(world, path, layout, agree) -> tuple:
+    """Collective: (this rank's SharedFile, rank 0's GrowingFile and None elsewhere, what layout(growing) told rank 0).
+
+    agree(world, error, path, what) makes errors known to all ranks.
+    """
+    error = growing = found = shared = None
+    if world.root:
+        try:
+            growing = GrowingFile(path)
+            found = layout(growing)
+        except Exception as caught:
+            error = caught
+    agree(world, error, path, "cannot be opened")
+    try:
+        shared = SharedFile(path)
+    except OSError as caught:
+        error = caught
+    agree(world, error, path, "cannot be opened")
+    return shared, growing, world.bcast(found)
 
 
 def growable(group, name, shape, dtype, unit, options=None):

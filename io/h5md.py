@@ -27,8 +27,8 @@ import h5py
 import numpy as np
 
 from ostwald.io.compression import compress, filters, whole_chunks
-from ostwald.io.growing import GrowingFile, GrowingFileError, growable, new_file
-from ostwald.io.shared import SharedFile, sync_directory
+from ostwald.io.growing import growable, new_file, open_together
+from ostwald.io.shared import Alone, SharedFile, agree, sync_directory
 from ostwald.io.structures import Structure, StructureError
 from ostwald.parallel.migration import Blocks
 
@@ -198,21 +198,7 @@ class Trajectory:
 
     @classmethod
     def _open(cls, path, world):
-        path = Path(path)
-        error = growing = layout = shared = None
-        if world.root:
-            try:
-                growing = GrowingFile(path)
-                layout = _layout(path, growing)
-            except (OSError, GrowingFileError, TrajectoryError, KeyError) as caught:
-                error = caught
-        _agree(world, error, path, "cannot be opened")
-        try:
-            shared = SharedFile(path)
-        except OSError as caught:
-            error = caught
-        _agree(world, error, path, "cannot be opened")
-        return cls(path, world, shared, growing, world.bcast(layout))
+        return cls(path, world, *open_together(world, path, lambda growing: _layout(path, growing), _agree))
 
     def append(
         self,
@@ -432,11 +418,7 @@ class _Rows:
 
 
 def _agree(world, error, path, what):
-    if isinstance(error, OSError) and error.strerror:
-        error = TrajectoryError(f"{path}: the trajectory {what}: {error.strerror}")
-    elif error is not None and str(path) not in str(error):
-        error = TrajectoryError(f"{path}: the trajectory {what}: {error}")
-    world.agree(error)
+    agree(world, error, path, f"the trajectory {what}", TrajectoryError)
 
 
 def _checked_groups(groups, results, precision, path):
@@ -708,7 +690,7 @@ def _read_frame(here, number, fixed) -> Structure:
 
 def write_frames(path, structures) -> None:
     """Structures as an H5MD file of their own (double precision); all must hold the same atoms."""
-    world = _Alone()
+    world = Alone()
     trajectory = None
     for structure in structures:
         s = structure
@@ -754,22 +736,6 @@ def write_frames(path, structures) -> None:
         )
     if trajectory is not None:
         trajectory.close()
-
-
-class _Alone:
-    """A world of this process only, for the conversion of files."""
-
-    rank, size, root = 0, 1, True
-
-    def bcast(self, value):
-        return value
-
-    def gather(self, value):
-        return [value]
-
-    def agree(self, error):
-        if error is not None:
-            raise error if isinstance(error, Exception) else TrajectoryError(str(error))
 
 
 def _store_ids(path, ids):

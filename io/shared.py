@@ -79,3 +79,31 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def agree(world, error, path, what: str, failure: type) -> None:
+    """Collective: where a rank has an error every rank raises it (world.agree), as a failure of one sentence: the file, what did not
+    go, and why. A failure that names the file already stays as it is.
+    """
+    if error is not None and not (isinstance(error, failure) and str(path) in str(error)):
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else sentence(error)
+        error = failure(reason if reason.startswith(str(path)) else f"{path}: {what}: {reason}")
+    world.agree(error)
+
+
+class Alone:
+    """What writing a file needs of a world, of this process only and without MPI."""
+
+    rank, size, root = 0, 1, True
+
+    def allgather(self, thing):
+        return [thing]
+
+    gather = allgather
+
+    def bcast(self, thing):
+        return thing
+
+    def agree(self, error):
+        if error is not None:
+            raise error

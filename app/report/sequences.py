@@ -109,9 +109,7 @@ def _montage(data) -> str:
     if not len(numbers):
         return ""
     chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(MOST, len(numbers))).round().astype(int))]
-    pictures = [
-        (f"{data.first[k]}", _image(_plane(data, k, -1 % data.shape[1]), 220), _label(data, k)) for k in chosen
-    ]
+    pictures = [(f"{data.first[k]}", _image(_plane(data, k, -1 % data.shape[1]), 220), _label(data, k)) for k in chosen]
     where = "The plane in the middle of the first axis. " if len(data.shape) == 5 else ""
     note = f'<p class="note">{where}Dark: φ = 0, bright: 1.</p>'
     return f'<h2>Last frames</h2><div class="many">{cards(pictures)}</div>{note}'

@@ -311,7 +311,9 @@ def test_killed_while_writing(tmp_path, world, shape, compression):
         arguments = [os.path.dirname(__file__), path, str(10 * count - 10), " ".join(map(str, shape))]
         writer = subprocess.Popen([sys.executable, script, *arguments], stdout=subprocess.PIPE)
         assert writer.stdout.readline() == b"go\n"
-        time.sleep(float(rng.uniform(0.05, 0.2)))
+        while len(field_frames(path)[0]) < count + 4 and writer.poll() is None:
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0.0, 0.15)))
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         frames = len(field_frames(path)[0])
