@@ -150,7 +150,8 @@ class PhaseField:
                 parts += f", elastic {n['elastic']:.6g}"
             if solver.equilibrium is not None:
                 parts += f" in {solver.equilibrium.iterations} iterations"
-            more = f"L {n['length']:.4g}  " if "length" in n else ""
+            length = n.get("length", n.get("interface_length"))
+            more = f"L {length:.4g}  " if length is not None else ""
             self.progress.line(
                 f"step {step:>9}  time {now:.6g}  F/V {n['energy'] / solver.volume:.9g}  ({parts})  φ {n['low']:.4f} … "
                 f"{n['high']:.4f}  {more}{speed:.3g} point-steps/s",

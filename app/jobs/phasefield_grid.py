@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 from ostwald.app.jobs.phasefield_stages import order
-from ostwald.app.jobs.schedule import Schedule
 from ostwald.app.phasefield import FiniteDifference, Implicit
 from ostwald.app.runfile import RunFileError
 from ostwald.parallel import deal, extents, process_grid, spectrum_bytes
@@ -52,8 +51,6 @@ def check_method(values, path) -> None:
             raise RunFileError(f"{path}: [grid] precision: '{method}' works in double precision")
         if importlib.util.find_spec("petsc4py") is None:
             raise RunFileError(f"{path}: [solver] method: 'petsc' needs petsc4py, which is not installed")
-    if walls and Schedule(values["analysis"]):
-        raise RunFileError(f"{path}: [analysis]: needs a periodic box, not walls ([solver] boundaries)")
 
 
 def check_parts(values, path, ranks: int) -> None:

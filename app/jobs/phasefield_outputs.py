@@ -20,7 +20,8 @@ class Outputs:
         self.world, self.solver = world, solver
         last, resumed = state or {}, state is not None
         self.analysed, self.file = Schedule(values["analysis"], last.get("analysis")), directory.profiles_file
-        self.analyses = make_analyses(values["analysis"], solver.parts.shape, last) if self.analysed else []
+        given = values["analysis"], solver.parts.shape, "mirror" in solver.boundaries, last
+        self.analyses = make_analyses(*given) if self.analysed else []
         self.profiles, self.rate = None, Rate()
         if self.analysed and resumed and self.file.exists():
             self.profiles = ProfileFile.resume(self.file, world, solver.steps - 1)
@@ -85,9 +86,16 @@ class Outputs:
                 file.close()
 
 
-def make_analyses(table, shape, state=None) -> list:
-    """The analyses that a table [analysis] asks for. ValueError where one cannot be; state: of Outputs.state()."""
-    found = [StructureFactor(), Morphology(level=table["level"], domains=table["domains"])]
+def make_analyses(table, shape, walls=False, state=None) -> list:
+    """The analyses that a table [analysis] asks for. ValueError where one cannot be; walls: whether the box has any, which leaves out the
+    structure factor; state: of Outputs.state()."""
+    shapes = Morphology(level=table["level"], domains=table["domains"])
+    if walls:
+        for name in ("modes", "roughness", "isotropy"):
+            if table[name]:
+                raise ValueError(f"{name}: needs a periodic box, not walls ([solver] boundaries)")
+        return [shapes]
+    found = [StructureFactor(), shapes]
     if table["modes"] is not None:
         found.append(Modes(table["modes"], shape, (state or {}).get("modes")))
     if table["roughness"]:

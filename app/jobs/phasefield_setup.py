@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostwald.app.jobs.phasefield_grid import build_on_grid, check_method
+from ostwald.app.jobs.phasefield_grid import boundaries, build_on_grid, check_method
 from ostwald.app.jobs.phasefield_outputs import make_analyses
 from ostwald.app.jobs.phasefield_schema import KINDS, PART, heterogeneous
 from ostwald.app.jobs.phasefield_stages import check_order, order
@@ -143,7 +143,7 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         if len(well.minima()) < 2:
             raise RunFileError(f"{path}: [analysis]: needs a well of two minima")
         try:
-            make_analyses(values["analysis"], grid["shape"])
+            make_analyses(values["analysis"], grid["shape"], "mirror" in boundaries(values))
         except ValueError as error:
             raise RunFileError(f"{path}: [analysis]: {error}") from None
     try:

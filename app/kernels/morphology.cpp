@@ -3,7 +3,7 @@
 // The field is looked at twice: as numbers, a block of planes at a time (area of the level set, ∫|∇φ|), and as a mask of one bit
 // a point, high where φ > level, whose words are counted 64 points at once (Euler number) and cut into runs along the last axis
 // (domains). A mask is (planes + 1, ny + 1, words), the last plane and line of each being those of the next rank; in two dimensions
-// (planes + 1, 1, words). Axes 0 and 1 end where the mask ends; along the last axis the field is periodic.
+// (planes + 1, 1, words). Axes 0 and 1 end where the mask ends; along the last axis the field is periodic, unless told otherwise.
 //
 // Sums are taken in an order that does not depend on the number of threads.
 #include <algorithm>
@@ -251,7 +251,7 @@ void pack(py::array planes, double level, py::array mask, int n, bool three, int
 
 // Points, and V - E + F - C of the complex whose vertices are the points of a phase, whose edges join two neighbours along an axis that
 // both belong to it, whose squares four and whose cubes eight: the Euler number of the phase joined through faces.
-py::tuple euler(py::array mask, int n, bool three, bool low, int threads) {
+py::tuple euler(py::array mask, int n, bool three, bool low, bool walls, int threads) {
   const Mask m(mask, n, three, false);
   int64_t points = 0, number = 0;
   {
@@ -262,7 +262,7 @@ py::tuple euler(py::array mask, int n, bool three, bool low, int threads) {
         const uint64_t *a = m.line(x, y), *b = m.line(x + 1, y);
         const uint64_t *c = three ? m.line(x, y + 1) : a, *d = three ? m.line(x + 1, y + 1) : b;
         const auto next = [&](auto f, int64_t w) {  // the same one point further along the line
-          const uint64_t carry = w + 1 < m.words ? f(w + 1) << 63 : (f(0) & 1) << (n - 1) % 64;
+          const uint64_t carry = w + 1 < m.words ? f(w + 1) << 63 : walls ? 0 : (f(0) & 1) << (n - 1) % 64;
           return f(w) >> 1 | carry;
         };
         const auto count = [](uint64_t bits) { return int64_t(__builtin_popcountll(bits)); };
@@ -435,8 +435,8 @@ PYBIND11_MODULE(_morphology, m) {
         "(∫|∇φ|, area of the level set) of the cells between the planes and lines of a block; periodic along the last axis.");
   m.def("pack", &pack, "planes"_a, "level"_a, "mask"_a, "n"_a, "three"_a, "first"_a, "threads"_a = 1,
         "Sets the bits of a mask from plane `first` on where φ > level.");
-  m.def("euler", &euler, "mask"_a, "n"_a, "three"_a, "low"_a, "threads"_a = 1,
-        "(points, Euler number) of this rank's share of a phase whose points are joined through faces.");
+  m.def("euler", &euler, "mask"_a, "n"_a, "three"_a, "low"_a, "walls"_a = false, "threads"_a = 1,
+        "(points, Euler number) of this rank's share of a phase whose points are joined through faces; walls: not across the last axis.");
   py::class_<Domains>(m, "Domains", "Parts of the domains of a phase within a brick; points are joined through faces.")
       .def(py::init<py::array, int, bool, bool>(), "mask"_a, "n"_a, "three"_a, "low"_a)
       .def_readonly("sizes", &Domains::sizes, "(parts,) int64: points of each")

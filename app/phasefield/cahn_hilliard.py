@@ -68,6 +68,11 @@ class CahnHilliard:
         self._wave_numbers()
         self.equilibrium = Equilibrium(self) if isinstance(elasticity, HeterogeneousElasticity) else None
 
+    @property
+    def boundaries(self) -> tuple[str, ...]:
+        """Of each axis."""
+        return ("periodic",) * len(self.fourier.shape)
+
     def _wave_numbers(self):
         f, h = self.fourier, self.spacing
         n0, n1, n2 = f.shape if len(f.shape) == 3 else (f.shape[0], 1, f.shape[1])

@@ -1,7 +1,7 @@
 """Numbers of a phase field: structure factor, interfaces, domains, topology. The same on every rank and any number of ranks.
 
 An analysis has `.columns` (name -> unit of each number) and `.measure(solver)` -> (numbers, profiles), a float or int for each
-column and some arrays. A solver has what CahnHilliard has: world, parts, dtype, spacing, volume, pieces(), for S(k) and
+column and some arrays. A solver has what CahnHilliard has: world, parts, dtype, spacing, boundaries, volume, pieces(), for S(k) and
 amplitudes fourier and spectrum and, where no phases are given, well. Collective; the solver is left as it is.
 """
 
@@ -149,8 +149,7 @@ class Morphology:
         low, high = self.phases if self.phases is not None else phases_of(solver.well)
         level = 0.5 * (low + high) if self.level is None else float(self.level)
         variation, area, mask = _scan(solver, level)
-        n, three = f.shape[-1], len(f.shape) == 3
-        counts = np.array([_morphology.euler(mask, n, three, phase, world.threads) for phase in (False, True)])
+        counts = np.array([_euler(solver, mask, low) for low in (False, True)])
         variation, area = world.allreduce(np.array([variation, area])).tolist()
         (points, euler_high), (_, euler_low) = world.allreduce(counts).tolist()
         numbers = dict(
@@ -160,7 +159,7 @@ class Morphology:
         )  # fmt: skip
         profiles = {}
         for phase in ("high", "low") if self.domains else ():
-            sizes, how_many, spans = _domains(world, f, mask, phase == "low")
+            sizes, how_many, spans = _domains(solver, mask, phase == "low")
             numbers[f"domains_{phase}"] = int(how_many.sum())
             numbers[f"largest_{phase}"] = float(sizes.max(initial=0) / max(1, sizes @ how_many))
             numbers[f"spans_{phase}"] = spans
@@ -177,16 +176,34 @@ def phases_of(well) -> tuple[float, float]:
 
 
 def _scan(solver, level):
-    """(∫|∇φ|, area of the level set) of this rank's cells, and its mask (see morphology.cpp)."""
+    """(∫|∇φ|, area of the level set) of this rank's cells, and its mask (see morphology.cpp), whose ghosts at walls are not set.
+
+    Walls lie half a spacing beyond the outermost points, and φ has no slope there: the cells between are half as thick, and all their
+    points those of the end. Lines that end at walls are taken with their mirror images, and halved.
+    """
     f, threads, spacing = solver.parts, solver.world.threads, list(solver.spacing)
+    walls = [kind == "mirror" for kind in solver.boundaries]
     three, n = len(f.shape) == 3, f.shape[-1]
     planes, ny = f.local[0], f.local[1] if three else 1
     mask = np.zeros((planes + 1, ny + three, -(-n // 64)), np.uint64)
     sums, begin, before = [], None, None
     front, back = (np.empty((planes, n), solver.dtype) for _ in range(2))  # the first and the last line of each plane
 
-    def add(block):
-        sums.append(_morphology.surface(np.ascontiguousarray(block), level, spacing, threads))
+    def add(block, *thin):
+        """Cells, half as thick along the axes `thin`."""
+        share = 1.0
+        if walls[-1]:
+            block, share = np.concatenate([block, block[..., ::-1]], axis=-1), 0.5
+        size = [h * (0.5 if axis in thin else 1.0) for axis, h in enumerate(spacing)]
+        found = _morphology.surface(np.ascontiguousarray(block), level, size, threads)
+        sums.append([share * x for x in found])
+
+    def add_sides(front, back, beyond, *thin):
+        """Cells between the last line of planes and the next one along axis 1, and at a wall before the first."""
+        if three:
+            add(np.stack([back, beyond], 1), *thin, *((1,) if f.hi[1] == f.shape[1] and walls[1] else ()))
+            if f.lo[1] == 0 and walls[1]:
+                add(np.stack([front, front], 1), *thin, 1)
 
     for first, last, piece in solver.pieces():
         piece = piece.reshape(last - first, ny, n)
@@ -198,19 +215,42 @@ def _scan(solver, level):
             add(np.stack([before, piece[0]]))
         add(piece)
         before = piece[-1].copy()
+    beyond = back
     if three:
         beyond = f.from_next(front, 1)
-        add(np.stack([back, beyond], 1))
-        begin, before = np.vstack([begin, beyond[:1]]), np.vstack([before, beyond[-1:]])
+        if f.hi[1] == f.shape[1] and walls[1]:
+            beyond = back
         mask[:-1, -1] = f.from_next(mask[:-1, 0].copy(), 1)
-    add(np.stack([before, f.from_next(begin, 0)]))
+    after = f.from_next((begin, beyond[:1]), 0)
+    at_end = walls[0] and f.hi[0] == f.shape[0]
+    if at_end:
+        after = before, beyond[-1:]
+    gaps = [(before, *after, beyond[-1:], (0,) if at_end else ())]
+    if walls[0] and f.lo[0] == 0:
+        gaps.append((begin, begin, beyond[:1], beyond[:1], (0,)))
+    for one, two, beyond_two, beyond_one, thin in gaps:
+        pair = np.stack([one, two])
+        add(pair, *thin)
+        add_sides(pair[:, 0], pair[:, -1], np.concatenate([beyond_one, beyond_two]), *thin)
+    add_sides(front, back, beyond)
     mask[-1] = f.from_next(mask[0].copy(), 0)
     variation, area = zip(*sums)
     return math.fsum(variation), math.fsum(area), mask
 
 
-def _domains(world, f, mask, low):
+def _euler(solver, mask, low):
+    """(points, Euler number) of this rank's share of a phase: what lies behind a wall is not of it."""
+    f = solver.parts
+    for axis in range(len(f.shape) - 1):
+        if solver.boundaries[axis] == "mirror" and f.hi[axis] == f.shape[axis]:
+            mask[(slice(None),) * axis + (-1,)] = ~np.uint64(0) if low else 0
+    walls = solver.boundaries[-1] == "mirror"
+    return _morphology.euler(mask, f.shape[-1], len(f.shape) == 3, low, walls, solver.world.threads)
+
+
+def _domains(solver, mask, low):
     """(sizes, how many domains have each, axes spanned) of one phase. Collective."""
+    world, f, walls = solver.world, solver.parts, [kind == "mirror" for kind in solver.boundaries]
     three, n = len(f.shape) == 3, f.shape[-1]
     parts = _morphology.Domains(mask, n, three, low)
     ny, (n1, y0) = (f.local[1], (f.shape[1], f.lo[1])) if three else (1, (1, 0))
@@ -222,11 +262,12 @@ def _domains(world, f, mask, low):
         shift[:, axis] = beyond
         return np.column_stack([first[a], b, shift])
 
-    end, begin = parts.around()
+    end, begin = ([], []) if walls[-1] else parts.around()
     found = [edges(end, first[begin], 2, 1)]
     for axis in range(1 + three):
-        touch = parts.across(axis, f.from_next(first[parts.face(axis)], axis))
-        found.append(edges(*touch, axis, f.hi[axis] == f.shape[axis]))
+        beyond, last = f.from_next(first[parts.face(axis)], axis), f.hi[axis] == f.shape[axis]
+        if not (last and walls[axis]):
+            found.append(edges(*parts.across(axis, beyond), axis, last))
     found = np.concatenate(found)
     found = np.concatenate(world.allgather(found[_clusters.components(found)[-1]]))
     names, domain, _, spans, _ = _clusters.components(found)

@@ -167,16 +167,15 @@ def figures(run) -> list[tuple[str, str, str]]:
             "",
         )
     )
-    if run.has("length", "interface_length") and np.isfinite(s["length"]).any():
-        lengths = [
-            ("2π Σ S/Σ k S", s["length"]),
-            ("2 V/area", np.where(np.isfinite(s["interface_length"]), s["interface_length"], np.nan)),
-        ]
+    if run.has("interface_length") and np.isfinite(s["interface_length"]).any():
+        lengths = [("2 V/area", np.where(np.isfinite(s["interface_length"]), s["interface_length"], np.nan))]
+        if run.has("length"):  # a box with walls has no structure factor
+            lengths.insert(0, ("2π Σ S/Σ k S", s["length"]))
         found.append(
             (
                 "Characteristic lengths",
                 time_plot(run, "length", "length", lengths, floor=0),
-                "Of the structure factor, and of the interface.",
+                "Of the structure factor, and of the interface." if run.has("length") else "Of the interface.",
             )
         )
     found += spectra(run)

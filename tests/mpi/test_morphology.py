@@ -1,9 +1,11 @@
 """Domains, topology, interfaces and spectra of phase fields on any number of ranks, in slabs and pencils, against SciPy and NumPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from ostwald.app.phasefield import CahnHilliard, Morphology, StructureFactor, amplitudes, double_well
+from ostwald.app.phasefield import CahnHilliard, FiniteDifference, Morphology, StructureFactor, amplitudes, double_well
 from ostwald.parallel import World
 
 pytestmark = pytest.mark.mpi
@@ -15,8 +17,8 @@ def layouts(world, shape):
             yield world.size // p1, p1
 
 
-def periodic_sizes(high):
-    """Points of the domains of a phase: scipy.ndimage.label, and labels joined that touch across the ends."""
+def periodic_sizes(high, walls=()):
+    """Points of the domains of a phase: scipy.ndimage.label, and labels joined that touch across the ends (but those of the axes `walls`)."""
     label = pytest.importorskip("scipy.ndimage").label
     csgraph = pytest.importorskip("scipy.sparse.csgraph")
     from scipy.sparse import coo_array
@@ -25,18 +27,20 @@ def periodic_sizes(high):
     pairs = []
     for axis in range(high.ndim):
         a, b = np.take(labels, -1, axis).ravel(), np.take(labels, 0, axis).ravel()
-        pairs.append(np.stack([a, b], 1)[(a > 0) & (b > 0)])
+        pairs.append(np.stack([a, b], 1)[(a > 0) & (b > 0) & (axis not in walls)])
     a, b = np.concatenate(pairs).T
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(count + 1, count + 1))
     _, joined = csgraph.connected_components(graph, directed=False)
     return np.unique(np.bincount(joined[labels[high]])[np.unique(joined[1:])], return_counts=True)
 
 
-def euler(high):
-    """Points - edges + squares - cubes, by shifting the whole array."""
+def euler(high, walls=()):
+    """Points - edges + squares - cubes, by shifting the whole array; not across the ends of the axes `walls`."""
     total, sets = 0, [(1, high, 0)]
     for axis in range(high.ndim):
-        sets += [(-sign, part & np.roll(part, -1, axis), 0) for sign, part, _ in sets]
+        here = np.arange(high.shape[axis]) < high.shape[axis] - (axis in walls)
+        here = here.reshape([-1 if k == axis else 1 for k in range(high.ndim)])
+        sets += [(-sign, part & np.roll(part, -1, axis) & here, 0) for sign, part, _ in sets]
     for sign, part, _ in sets:
         total += sign * int(part.sum())
     return total
@@ -70,6 +74,46 @@ def test_random_fields(world, shape):
                 assert numbers[f"largest_{name}"] == sizes[-1] / phase.sum()
                 assert numbers[f"euler_{name}"] == euler(phase), (ranks, name)
         solver.close()
+
+
+@pytest.mark.parametrize("shape", [(11, 10, 67), (29, 98)])
+def test_random_fields_between_walls(world, shape):
+    """Sizes, Euler numbers and areas for every choice of walls."""
+    for walls in itertools.chain.from_iterable(itertools.combinations(range(len(shape)), k) for k in (1, 2, 3)):
+        boundaries = ["mirror" if axis in walls else "periodic" for axis in range(len(shape))]
+        for phi in random_fields(shape):
+            areas = set()
+            for ranks in layouts(world, shape):
+                spacing = (0.7, 1.2, 0.9)[: len(shape)]
+                solver = FiniteDifference(
+                    world, shape, double_well(3.0), 3.0, 1.0, spacing, boundaries=boundaries, ranks=ranks
+                )
+                solver.set_field(solver.parts.brick(phi))
+                numbers, profiles = Morphology().measure(solver)
+                areas.add((f"{numbers['interface']:.10g}", f"{numbers['interface_gradient']:.10g}"))
+                for name, phase in (("high", phi > 0.5), ("low", phi < 0.5)):
+                    sizes, count = periodic_sizes(phase, walls)
+                    assert profiles[f"sizes_{name}"].tolist() == sizes.tolist(), (ranks, name)
+                    assert profiles[f"numbers_{name}"].tolist() == count.tolist(), (ranks, name)
+                    assert numbers[f"euler_{name}"] == euler(phase, walls), (ranks, name)
+                    assert numbers[f"spans_{name}"] <= len(shape) - len(walls)
+                solver.close()
+            assert len(areas) == 1, areas
+        # the box and its mirror images, between which the tetrahedra of cells are cut the other way
+        smooth = np.pad(phi, 3, mode="wrap").astype(float)
+        for axis in range(len(shape)):
+            smooth = sum(np.roll(smooth, k, axis) for k in (-1, 0, 1)) / 3
+        smooth = smooth[(slice(3, -3),) * len(shape)]
+        whole = np.pad(smooth, [(0, n * (axis in walls)) for axis, n in enumerate(shape)], mode="symmetric")
+        found = []
+        for each, kinds in ((smooth, boundaries), (whole, "periodic")):
+            solver = FiniteDifference(world, each.shape, double_well(3.0), 3.0, 1.0, spacing, boundaries=kinds)
+            solver.set_field(solver.parts.brick(each))
+            found.append(Morphology(domains=False).measure(solver)[0])
+            solver.close()
+        images = 2 ** len(walls)
+        assert found[1]["interface_gradient"] == pytest.approx(images * found[0]["interface_gradient"], rel=1e-10)
+        assert found[1]["interface"] == pytest.approx(images * found[0]["interface"], rel=0.01)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

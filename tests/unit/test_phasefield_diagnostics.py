@@ -5,6 +5,7 @@ import pytest
 
 from ostwald.app.phasefield import (
     CahnHilliard,
+    FiniteDifference,
     Morphology,
     StructureFactor,
     Well,
@@ -135,6 +136,33 @@ def test_lamellae(axis):
     )
     assert numbers["spans_high"] == 2 and profiles["numbers_high"].sum() == 3
     assert profiles["sizes_high"] @ profiles["numbers_high"] == (phi > 0.5).sum()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_layers_between_walls(axis):
+    """Flat interfaces end at the walls, half a spacing beyond the outermost points: their area is that of the box, exactly."""
+    shape, spacing = (12, 15, 17), (0.8, 1.1, 0.9)
+    x = (np.indices(shape)[axis] + 0.5) / shape[axis]
+    phi = np.clip(0.5 + 1.5 * np.cos(3 * np.pi * x + 0.02), 0, 1)
+    solver = FiniteDifference(World(), shape, double_well(3.0), 3.0, 1.0, spacing, boundaries="mirror")
+    solver.set_field(phi)
+    numbers, profiles = Morphology().measure(solver)
+    area = solver.volume / (shape[axis] * spacing[axis])
+    assert numbers["interface"] == pytest.approx(3 * area, rel=1e-12)
+    assert numbers["interface_gradient"] == pytest.approx(3 * area, rel=1e-9)
+    assert (numbers["domains_high"], numbers["domains_low"]) == (2, 2) == (numbers["euler_high"], numbers["euler_low"])
+    assert numbers["spans_high"] == numbers["spans_low"] == 0
+    assert profiles["sizes_high"] @ profiles["numbers_high"] == (phi > 0.5).sum()
+
+
+def test_a_ball_in_a_corner():
+    """An eighth of a ball whose middle is where three walls meet."""
+    r = np.linalg.norm([i + 0.5 for i in np.indices((32, 32, 32))], axis=0)
+    solver = FiniteDifference(World(), r.shape, double_well(3.0), 3.0, boundaries="mirror")
+    solver.set_field(profile(r - 20.0))
+    numbers, _ = Morphology().measure(solver)
+    assert numbers["interface"] == pytest.approx(np.pi * 20.0**2 / 2, rel=0.01)
+    assert numbers["domains_high"] == numbers["euler_high"] == numbers["domains_low"] == numbers["euler_low"] == 1
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -45,7 +45,8 @@ MISTAKES = [
     ([("epsilon = 3.0", 'epsilon = 3.0\nequation = "allen-cahn"')], "solves the Cahn–Hilliard equation only"),
     ([("[series]", ELASTIC)], "'finite-difference' knows no elasticity"),
     ([("[series]", "[noise]\ntemperature = 0.1\n[series]")], "'finite-difference' makes no noise"),
-    ([("[series]", ANALYSIS)], "[analysis]: needs a periodic box"),
+    ([("[series]", ANALYSIS.replace("10", "10\nmodes = [1, 0, 0]"))], "[analysis]: modes: needs a periodic box"),
+    ([("[series]", ANALYSIS.replace("10", "10\nroughness = true"))], "[analysis]: roughness: needs a periodic box"),
     ([('"finite-difference"', '"petsc"\norder = 1')], "[solver] order: has no effect with method = 'petsc'"),
 ]
 
@@ -90,3 +91,17 @@ def test_a_periodic_box_is_analysed(tmp_path):
     assert main(["run", str(path), "-d", str(tmp_path / "run")]) == 0
     rows = read_series(tmp_path / "run/series.h5")
     assert np.isfinite(rows["length"][0]) and rows["variance"][0] > rows["variance"][-1] > 0
+
+
+def test_a_box_with_walls_is_analysed(tmp_path):
+    """Interfaces, their length and domains; there is no structure factor. The page of the run is made, too."""
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace("[series]", ANALYSIS))
+    assert main(["run", str(path), "-d", str(tmp_path / "run")]) == 0
+    rows = read_series(tmp_path / "run/series.h5")
+    assert "length" not in rows.dtype.names and not (tmp_path / "run/profiles.h5").exists()
+    last = rows[-1]
+    assert last["interface"] > 0 and last["domains_high"] >= 1
+    assert last["interface_length"] == pytest.approx(2 * 22 * 13 * 17 / last["interface"], rel=1e-12)
+    assert rows["interface"][0] > last["interface"]
+    assert (tmp_path / "run/report.html").stat().st_size > 10_000
