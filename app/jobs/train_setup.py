@@ -15,7 +15,7 @@ from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Batch, Centres, Network
 from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described, start
-from ostwald.app.training.checks import check
+from ostwald.app.training.checks import check, infinite
 from ostwald.app.training.data import reference_energies, seen, split
 from ostwald.app.training.errors import UNITS, errors, predictions
 from ostwald.app.training.lbfgs import LBFGS
@@ -80,6 +80,10 @@ class Setup:
         except DataSetError as error:
             key = "file" if "whole" not in locals() else "validation"
             raise self._fail("data", key, f"{error} (ostwald convert FILE NAME.dataset makes data sets)") from None
+        for key, each in (("file", whole), ("validation", validation)):
+            if each is not None and (bad := infinite(each)).any():
+                what = f"{each.path}: positions or labels of {bad.sum()} structures are infinite or no numbers"
+                raise self._fail("data", key, f"{what} (ostwald convert --clean leaves them out)")
         if validation is not None:
             self.sets = {"training": whole, "validation": validation}
             self.indices = {name: np.arange(len(each)) for name, each in self.sets.items()}
@@ -136,6 +140,9 @@ class Setup:
         for name, each in files.items():
             if name is not None:
                 lines += [f"{name}: {f.text}" for f in check(each).findings if f.level in ("error", "warning")]
+        here = {chemical_symbols[z] for z in self.parts["training"].elements}
+        for symbol in (element.symbol for element in self.descriptors.model.elements if element.symbol not in here):
+            lines.append(f"no structure of the training set has {symbol}: its network stays as it is")
         return lines
 
     @property

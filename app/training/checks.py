@@ -119,6 +119,12 @@ def check(ds: DataSet) -> Report:
     return Report(str(ds.path), summary, findings, groups, closest, copies, nearest, references)
 
 
+def infinite(ds: DataSet) -> np.ndarray:
+    """(n,) bool: positions that are no finite numbers, or labels that are infinite (a label that is nan is missing)."""
+    rows = ~np.isfinite(ds.positions).all(axis=1) | np.isinf(ds.forces).any(axis=1)
+    return _by_structure(ds, rows) | np.isinf(ds.energy) | np.isinf(ds.stress).any(axis=1)
+
+
 def duplicates(ds: DataSet, fingerprints=None) -> np.ndarray:
     """(n,) the number of the first structure that is the same: same atoms and cell, moved, turned or renumbered."""
     if fingerprints is None:

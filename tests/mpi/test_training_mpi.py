@@ -11,6 +11,7 @@ from training_systems import dataset, small_model
 from ostwald.app.jobs import train
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Network
+from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described
 from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
@@ -18,6 +19,8 @@ from ostwald.app.training.loss import Loss
 from ostwald.app.training.minibatch import Minibatch
 from ostwald.app.training.objective import PotentialObjective
 from ostwald.app.training.schedules import Rate
+from ostwald.io.datasets import write_dataset
+from ostwald.io.timeseries import read_series
 from ostwald.parallel import CollectiveError, World
 from ostwald.parallel.training import BACKENDS, exchange, shares
 
@@ -121,7 +124,10 @@ epochs = 4
 """
 
 
-@pytest.mark.parametrize("kind", ["levenberg-marquardt", 'adam"\nbatch = 4\ncommunication = "horovod'])
+KINDS = ["levenberg-marquardt", "l-bfgs", *(f'adam"\nbatch = 4\ncommunication = "{name}' for name in BACKENDS)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_job_is_that_of_one_rank(problem, alone, world, tmp_path, kind):
     """To rounding, through descriptors, training, errors and export."""
     folder = Path(world.bcast(str(tmp_path)))
@@ -134,7 +140,28 @@ def test_the_job_is_that_of_one_rank(problem, alone, world, tmp_path, kind):
     own, everyone = (json.loads(text)["validation"]["all"] for text in texts)
     for quantity in own:
         assert everyone[quantity]["rmse"] == pytest.approx(own[quantity]["rmse"], rel=1e-6)
+    curves = [read_series(folder / name / "series.h5")["loss"][1:] for name in (f"own{world.rank}", "all")]
+    assert len(curves[0]) == 4 and curves[0][-1] < curves[0][0]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-8)
     world.barrier()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_too_many_ranks_are_refused_by_all(problem, world, tmp_path):
+    folder = Path(world.bcast(str(tmp_path)))
+    for kind, key in (('adam"\nbatch = 1\nrate = 0.1 #', "batch"), ("l-bfgs", "file")):
+        if world.root:
+            few = folder / "few.h5"
+            write_dataset(few, list(problem[1].dataset)[:2])
+            (folder / "train.toml").write_text(RUN.replace("set.h5", str(few)).replace("KIND", kind))
+        world.barrier()
+        count = 1  # of two structures one is for validation
+        with pytest.raises(
+            RunFileError, match=f"{key}: .*{count} structures cannot be shared out over {world.size} ranks"
+        ):
+            train.run(world, folder / "train.toml", folder / "none")
+        world.barrier()
+    assert not (folder / "none").exists()
 
 
 def test_compression_is_horovods(world):

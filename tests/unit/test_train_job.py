@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
+from training_systems import nickel
 
 from ostwald.app.commands import job_module
 from ostwald.app.info import describe
@@ -56,18 +57,8 @@ OPTIMISERS = {
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     """A data set of nickel with labels of an EAM potential."""
-    rng, calculator, found = np.random.default_rng(1), load("zhou:Ni").ase(), []
-    for k in range(30):
-        atoms = bulk("Ni", cubic=True, a=3.52) * ((2, 2, 2) if k % 3 == 2 else (2, 1, 1))
-        strain = rng.normal(0, 0.015, (3, 3)) + rng.normal(0, 0.02) * np.eye(3)
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
-        atoms.rattle(0.03 + 0.04 * (k % 4), seed=k)
-        atoms.calc = calculator
-        labels = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
-        cell = atoms.cell.array
-        found.append(LabelledStructure(atoms.positions, atoms.numbers, cell, True, *labels, group=f"g{k % 3}"))
     path = tmp_path_factory.mktemp("nickel") / "set.h5"
-    write_dataset(path, found)
+    write_dataset(path, nickel())
     return path
 
 
