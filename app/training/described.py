@@ -74,10 +74,11 @@ class Described:
 
     def atoms_of(self, indices) -> np.ndarray:
         """The numbers in the data set of the atoms of structures, in this order."""
-        return _pieces(np.arange(len(self.dataset.numbers)), self.dataset.offsets, indices)
+        return _places(np.asarray(self.dataset.offsets), np.asarray(indices))
 
-    def batch(self, indices, dtype=torch.float64, device="cpu") -> tuple[Batch, Labels]:
-        """Structures by number, in this order."""
+    def batch(self, indices, dtype=torch.float64, device="cpu", chosen=None) -> tuple[Batch, Labels]:
+        """Structures by number, in this order. chosen (n,) bool: the atoms whose derivatives are wanted, as if no centre saw the
+        others; None: all."""
         indices = np.asarray(indices, np.int64)
 
         def real(array):
@@ -94,7 +95,14 @@ class Described:
             a, rows, pairs = self._arrays, self._arrays[f"rows.{k}"], self._arrays[f"pairs.{k}"]
             mine, listed = np.diff(rows)[indices], np.diff(pairs)[indices]
             seen = _pieces(a[f"counts.{k}"], places, indices)
-            first = np.concatenate([[0], np.cumsum(mine)[:-1]]).astype(np.int64)
+            first = np.repeat(np.concatenate([[0], np.cumsum(mine)[:-1]]).astype(np.int64), listed)
+            if chosen is None:
+                seen_by, slopes = (_pieces(a[f"{name}.{k}"], pairs, indices) for name in ("centres", "derivatives"))
+            else:
+                kept = np.repeat(chosen.numpy(), seen)
+                where = _places(pairs, indices)[kept]
+                seen_by, slopes, first = a[f"centres.{k}"][where], a[f"derivatives.{k}"][where], first[kept]
+                seen = np.where(chosen.numpy(), seen, 0)
             elements.append(
                 Centres(
                     whole(np.repeat(np.arange(len(indices)), mine)),
@@ -102,8 +110,8 @@ class Described:
                     real(_pieces(a[f"strain.{k}"], rows, indices)),
                     whole(seen),
                     whole(np.repeat(np.arange(len(seen)), seen)),
-                    whole(_pieces(a[f"centres.{k}"], pairs, indices) + np.repeat(first, listed)),
-                    real(_pieces(a[f"derivatives.{k}"], pairs, indices)),
+                    whole(seen_by + first),
+                    real(slopes),
                 )
             )
         labels = Labels(
@@ -122,6 +130,12 @@ def _pieces(array, offsets, indices):
     if len(indices) == last - first + 1 and np.all(np.diff(indices) == 1):
         return np.array(array[offsets[first] : offsets[last + 1]])
     return np.concatenate([array[offsets[i] : offsets[i + 1]] for i in indices])
+
+
+def _places(offsets, indices):
+    """The numbers of the rows that `_pieces` takes."""
+    counts = np.diff(offsets)[indices]
+    return np.arange(counts.sum()) + np.repeat(offsets[indices] - (np.cumsum(counts) - counts), counts)
 
 
 def identity(dataset, descriptors: Descriptors, dtype) -> str:

@@ -38,6 +38,7 @@ class LevenbergMarquardt(Trainer):
         self.world, self.network, self.data, self.loss = world, objective.module, objective.data, objective.function
         self.ridge, self.mu, self.growth, self.tries = ridge, damping, 2.0, tries
         self.part, self.seed = part, seed
+        self._here = None  # loss and gradient at the present parameters, where they are known
         self.batch = len(objective.items)
         self.chunks = self.data.chunks(objective.shares(objective.items, world.size)[world.rank])
 
@@ -50,9 +51,10 @@ class LevenbergMarquardt(Trainer):
     def step(self) -> bool:
         self.updates += 1
         theta = self.theta
-        self.value, gradient, normal = self._linearise()
-        gradient += self.ridge * theta
-        normal[np.diag_indices_from(normal)] += self.ridge
+        if self._here is None:
+            self._here = self._sums()
+        self.value, gradient = self._here
+        normal = self._normal()
         diagonal = np.diag(normal).copy()
         scale = diagonal.mean()
         for _ in range(self.tries):
@@ -60,12 +62,12 @@ class LevenbergMarquardt(Trainer):
                 move = self._solve(normal, diagonal + self.mu * scale, -gradient)
             if move is not None:
                 self.theta = theta + move
-                value = self._value()
+                there = self._sums()
                 expected = -2 * (gradient @ move) - move @ (_times(normal, diagonal, move))
-                if value < self.value:
-                    ratio = (self.value - value) / expected
+                if there[0] < self.value:
+                    ratio = (self.value - there[0]) / expected
                     self.mu = max(self.mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 1e-14)
-                    self.growth, self.value = 2.0, value
+                    self.growth, self.value, self._here = 2.0, there[0], there
                     return True
             self.mu *= self.growth
             self.growth *= 2
@@ -74,56 +76,50 @@ class LevenbergMarquardt(Trainer):
 
     # ---- sums over the training set ---------------------------------------------------------------------------------
 
-    def _batch(self, indices):
+    def _batch(self, indices, chosen=None):
         with self.world.timers("data"):
             theta = self.network.theta
-            return self.data.batch(indices, theta.dtype, theta.device)
+            return self.data.batch(indices, theta.dtype, theta.device, chosen)
 
-    def _value(self) -> float:
-        total = 0.0
-        for indices in self.chunks:
-            batch, labels = self._batch(indices)
-            with self.world.timers("evaluate"), torch.no_grad():
-                total += float(self._squares(self._evaluate(batch), batch, labels))
-        theta = self.theta
-        with self.world.timers("communication"):
-            return self.world.allreduce(total) + self.ridge * float(theta @ theta)
-
-    def _evaluate(self, batch):
-        return self.network.evaluate(batch, self.loss.forces_wanted, self.loss.stress_wanted)
-
-    def _squares(self, outputs, batch, labels):
-        """The loss of a batch, in double precision."""
-        return sum(r.double().square().sum() for r in self.loss.residuals(outputs, batch, labels))
-
-    def _linearise(self):
-        """Loss, J^T r and the lower triangle of J^T J of all ranks."""
-        p = self.network.size
-        total, gradient, normal, waiting = 0.0, np.zeros(p), np.zeros((p, p), order="F"), []
+    def _sums(self):
+        """Loss and J^T r + b theta of all ranks."""
+        network, loss = self.network, self.loss
+        sums = np.zeros(1 + network.size)
         for indices in self.chunks:
             batch, labels = self._batch(indices)
             with self.world.timers("gradient"):
-                outputs = self._evaluate(batch)
-                squares = self._squares(outputs, batch, labels)
-                total += float(squares.detach())
-                gradient += 0.5 * torch.autograd.grad(squares, self.network.theta)[0].double().cpu().numpy()
+                outputs = network.evaluate(batch, loss.forces_wanted, loss.stress_wanted)
+                squares = sum(r.double().square().sum() for r in loss.residuals(outputs, batch, labels))
+                sums[0] += float(squares.detach())
+                sums[1:] += 0.5 * torch.autograd.grad(squares, network.theta)[0].double().cpu().numpy()
+        with self.world.timers("communication"):
+            sums = self.world.allreduce(sums)
+        theta = self.theta
+        return sums[0] + self.ridge * float(theta @ theta), sums[1:] + self.ridge * theta
+
+    def _normal(self):
+        """The lower triangle of J^T J + b of all ranks."""
+        p = self.network.size
+        normal, waiting = np.zeros((p, p), order="F"), []
+        for indices in self.chunks:
+            chosen = self._chosen(indices)
+            batch, labels = self._batch(indices, chosen)
             with self.world.timers("Jacobian"), torch.no_grad():
-                waiting.append(self._rows(indices, outputs, batch, labels).cpu().numpy())
+                waiting.append(self._rows(chosen.to(self.network.theta.device), batch, labels).cpu().numpy())
             with self.world.timers("normal equations"):
-                if sum(map(len, waiting)) >= ROWS or indices is self.chunks[-1]:
+                if sum(map(len, waiting)) >= max(ROWS, 2 * p) or indices is self.chunks[-1]:
                     normal = _add_squares(normal, np.concatenate(waiting))
                     waiting.clear()
         with self.world.timers("communication"):
-            packed = normal.T[np.triu_indices(p)]  # columns of the lower triangle
-            packed = self.world.allreduce(np.concatenate([packed, gradient, [total]]))
-            normal.T[np.triu_indices(p)] = packed[: -p - 1]
-        theta = self.theta
-        return packed[-1] + self.ridge * float(theta @ theta), packed[-p - 1 : -1], normal
+            triangle = np.triu_indices(p)  # columns of the lower one
+            normal.T[triangle] = self.world.allreduce(normal.T[triangle])
+        normal[np.diag_indices(p)] += self.ridge
+        return normal
 
-    def _rows(self, indices, outputs, batch, labels):
+    def _rows(self, chosen, batch, labels):
         """Derivatives by the parameters of the residuals of a batch: its energies, the chosen forces, stresses."""
-        chosen = self._chosen(indices).to(self.network.theta.device)
-        _, jacobian = self.network.jacobian(batch, chosen, self.loss.stress_wanted)
+        outputs, jacobian = self.network.jacobian(batch, chosen, self.loss.stress_wanted)
+        outputs.forces = torch.zeros_like(labels.forces).index_put((chosen,), outputs.forces)
         slopes = self.loss.slopes(outputs, batch, labels)
         if self.loss.forces_wanted:
             slopes[1] = slopes[1][chosen] * self.part**-0.5
@@ -156,6 +152,7 @@ class LevenbergMarquardt(Trainer):
         return {"updates": self.updates, "damping": self.mu, "growth": self.growth}
 
     def restore(self, state):
+        self._here = None
         self.updates, self.mu, self.growth = int(state["updates"]), state["damping"], state["growth"]
 
 

@@ -246,8 +246,8 @@ class Network(torch.nn.Module):
 
     @torch.no_grad()
     def jacobian(self, batch: Batch, chosen: Tensor | None = None, stress=True) -> tuple[Outputs, Jacobian]:
-        """Outputs and all their derivatives; of forces those of the chosen atoms only (n,) bool. Takes 8 (7 b + 3 n) p bytes
-        in double precision, and some times that of derivatives."""
+        """Outputs and all their derivatives; of forces those of chosen atoms (n,) bool, beside which no atom may have derivatives
+        in the batch. Takes 8 (7 b + 3 n) p bytes in double precision, and some times that of derivatives."""
         unit, b, p = self.model.network_energy, len(batch), self.size
         n = batch.atoms if chosen is None else int(chosen.sum())
         new = self.theta.new_zeros
@@ -264,11 +264,8 @@ class Network(torch.nn.Module):
             )
             counts = torch.bincount(part.structure, minlength=b)
             state.energies(counts, jacobian.energy, unit)
-            seen, derivatives, centres = part.counts, part.derivatives, part.centres
-            if chosen is not None:
-                kept = chosen[part.atoms]
-                seen, derivatives, centres = seen[chosen], derivatives[kept], centres[kept]
-            state.tangents(seen, centres, derivatives, out.forces, jacobian.forces, -unit)
+            seen = part.counts if chosen is None else part.counts[chosen]
+            state.tangents(seen, part.centres, part.derivatives, out.forces, jacobian.forces, -unit)
             if stress:
                 each = torch.arange(len(part.structure), device=counts.device)
                 state.tangents(counts, each, part.strain, out.stress, jacobian.stress, unit)
