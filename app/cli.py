@@ -173,6 +173,9 @@ def parser() -> argparse.ArgumentParser:
         "--species", nargs="+", default=(), help="elements of the types, where a DeePMD set does not name them"
     )
     labelled.add_argument("--clean", action="store_true", help="leave out copies and structures with an error")
+    labelled.add_argument(
+        "--primitive", action="store_true", help="cut structures that repeat a smaller cell down to it"
+    )
 
     _add_bench(commands)
 

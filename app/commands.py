@@ -161,7 +161,8 @@ def _convert_labelled(given) -> int:
         raise ValueError("--index is for trajectories, not for labelled structures")
     how = reading(given.label, given.group, given.units, given.species)
     order = shear_order(given.stress_order, given.stress_groups) if given.stress_order else None
-    count, report = convert(given.source, given.target, how, format=given.format, order=order, clean=given.clean)
+    options = dict(format=given.format, order=order, clean=given.clean, cut=given.primitive)
+    count, report = convert(given.source, given.target, how, **options)
     print(report)
     print(f"\n{given.target}: {count} structure{'s' * (count != 1)} written")
     return 0

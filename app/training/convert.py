@@ -10,6 +10,7 @@ import numpy as np
 
 from ostwald.app.potentials.hdnnp.n2p2 import ENERGY_UNITS, LENGTH_UNITS, unit
 from ostwald.app.training.checks import COMPONENTS, Report, check
+from ostwald.app.training.primitive import primitive
 from ostwald.io.datasets import DataSetError, LabelledStructure, open_dataset, write_dataset
 from ostwald.io.labelled import (
     LABELS,
@@ -63,17 +64,18 @@ def shear_order(text: str, groups=None):
     return ordered
 
 
-def convert(sources, target, how: Reading, *, format=None, order=None, clean=False) -> tuple[int, Report]:
+def convert(sources, target, how: Reading, *, format=None, order=None, clean=False, cut=False) -> tuple[int, Report]:
     """Reads labelled structures, checks them and writes them: their number and the report of the checks.
 
     sources: files or directories; format: of all of them, None: of each what it looks like. order: what shear_order gave.
-    clean: structures that an error was found in, and copies of earlier ones, are left out. Provenance of a data set: the
+    clean: structures that an error was found in, and copies of earlier ones, are left out. cut: to primitive cells. Provenance of a data set: the
     sources, what was done to them, and the findings.
     """
     structures = []
     for source in sources:
         found = iterate_labelled(source, format, how)
-        structures += map(order, found) if order else found
+        found = map(order, found) if order else found
+        structures += map(primitive, found) if cut else found
     if not structures:
         raise DataSetError(f"{', '.join(map(str, sources))}: no structure")
     to, target = target_format(target), Path(target)
@@ -91,7 +93,7 @@ def convert(sources, target, how: Reading, *, format=None, order=None, clean=Fal
             if not len(kept):
                 raise DataSetError(f"{target}: nothing is left after cleaning")
         if to == "dataset":
-            write_dataset(target, kept, provenance=_provenance(sources, how, clean, report))
+            write_dataset(target, kept, provenance=_provenance(sources, how, clean, cut, report))
         else:
             write_labelled(target, kept, to)
     finally:
@@ -99,8 +101,9 @@ def convert(sources, target, how: Reading, *, format=None, order=None, clean=Fal
     return len(kept), report
 
 
-def _provenance(sources, how, clean, report) -> dict:
-    done = {"labels": how.labels, "group": how.group, "length": how.length, "energy": how.energy, "cleaned": clean}
+def _provenance(sources, how, clean, cut, report) -> dict:
+    done = {"labels": how.labels, "group": how.group, "length": how.length, "energy": how.energy}
+    done |= {"cleaned": clean, "primitive": cut}
     return {
         "sources": [str(Path(source).resolve()) for source in sources],
         "reading": done,
