@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from ostwald.app.cli import main
 from ostwald.app.potentials import load
 from ostwald.app.training.primitive import primitive
-from ostwald.io.datasets import LabelledStructure
+from ostwald.io.datasets import LabelledStructure, open_dataset
+from ostwald.io.labelled import write_labelled
 
 SHEAR = np.array([[0.03, 0.02, -0.01], [0.02, -0.02, 0.015], [-0.01, 0.015, 0.01]])
 
@@ -81,3 +83,13 @@ def test_what_does_not_repeat_is_left_alone():
     unlabelled = LabelledStructure(crystal.positions, crystal.numbers, crystal.cell.array, energy=3.2)
     found = primitive(unlabelled)
     assert len(found) == 1 and found.energy == pytest.approx(0.1) and np.isnan(found.forces).all()
+
+
+def test_command(tmp_path):
+    crystal = strained(bulk("Ni", cubic=True, a=3.5), (2, 2, 2))
+    rattled = crystal.copy()
+    rattled.rattle(0.05, seed=1)
+    write_labelled(tmp_path / "a.xyz", [labelled(crystal), labelled(rattled)])
+    assert main(["convert", "--primitive", str(tmp_path / "a.xyz"), str(tmp_path / "a.dataset")]) == 0
+    found = open_dataset(tmp_path / "a.dataset")
+    assert found.counts.tolist() == [1, 32] and found.provenance["reading"]["primitive"]
