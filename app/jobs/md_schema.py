@@ -270,11 +270,14 @@ STAGE = Table(
     check=_check_stage,
 )
 
-SERIES = Table(
-    "series",
-    {"every": Key("int", 100, low=1, doc="steps between rows of the time series")},
-    doc="Scalars over time, in HDF5 and CSV.",
-)
+
+def series_table(every: int, what: str) -> Table:
+    """[series] of a job whose rows hold `what`."""
+    keys = {"every": Key("int", every, low=1, doc="steps between rows of the time series")}
+    return Table("series", keys, doc=f"{what} over time, in HDF5 and CSV.")
+
+
+SERIES = series_table(100, "Scalars")
 
 
 def _check_trajectory(v, error):

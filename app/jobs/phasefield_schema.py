@@ -1,7 +1,7 @@
 """The run file of a phase-field job: tables, keys, ranges. Units are the user's own: energies, lengths and times that fit."""
 
 from ostwald.app.jobs import schedule
-from ostwald.app.jobs.md_schema import CHECKPOINT
+from ostwald.app.jobs.md_schema import CHECKPOINT, series_table
 from ostwald.app.jobs.md_schema import JOB as MD_JOB
 from ostwald.app.phasefield import initial, quantities
 from ostwald.app.phasefield.mesh import Mesh
@@ -356,11 +356,7 @@ STAGE = Table(
     check=_check_stage,
 )
 
-SERIES = Table(
-    "series",
-    {"every": Key("int", 10, low=1, doc="steps between rows of the time series")},
-    doc="Energies, mean, lowest and highest φ over time, in HDF5 and CSV.",
-)
+SERIES = series_table(10, "Energies, mean, lowest and highest φ")
 
 
 def _check_scheduled(v, error, table):

@@ -96,6 +96,23 @@ def test_a_signal_and_the_wall_time_ask_to_be_resumed(ostwald, run_file, tmp_pat
     assert all(np.array_equal(a, b) for a, b in zip(contents(path)[0], whole[0]))
 
 
+def test_a_set_resumed_on_fewer_ranks_than_a_sequence_wants_says_so(ostwald, run_file, tmp_path):
+    text = SET.replace("count = 30", "count = 2").replace("interval = 4.0", "interval = 0.2").replace("16.0", "0.1")
+    status, out, err = ostwald("run", run_file(text.format(ranks=3)), "-d", tmp_path / "never", ranks=2)
+    said = [line for line in err.splitlines() if line.startswith("ostwald:")]
+    assert (
+        status == 1 and len(said) == 1 and "[set] ranks: 3 are to work on one sequence, but there are 2" in said[0]
+    ), err
+    assert not (tmp_path / "never").exists() and "Traceback" not in err
+    path = tmp_path / "run"
+    file = run_file(text.format(ranks=2).replace("seed = 5", 'seed = 5\nwalltime = "0.1s"'))
+    assert ostwald("run", file, "-d", path, ranks=2)[0] == 85
+    status, out, err = ostwald("resume", path, "--walltime", "1h")
+    assert status == 0 and "[set] ranks is 2, there are 1: all work on each sequence" in err, out + err
+    with Sequences(path / "sequences.h5") as data:
+        assert data.state.tolist() == [1, 1]
+
+
 def test_several_ranks_on_each_sequence(ostwald, run_file, tmp_path):
     """Two groups, of two ranks and of three: the same to rounding."""
     text = SET.replace("count = 30", "count = 4").replace("interval = 4.0", "interval = 0.2").replace("16.0", "0.1")
