@@ -23,3 +23,24 @@ def world():
     from ostwald.parallel import World
 
     return World()
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """refused(text, word): `ostwald run` of this run file ends with status 1 and one sentence, which has the word, and writes
+    nothing. commands: "run", "check", where not `ostwald run` alone.
+    """
+
+    def test(text, word, *commands):
+        from ostwald.app.cli import main
+
+        path, never = tmp_path / "refused.toml", tmp_path / "never"
+        path.write_text(text)
+        for command in commands or ("run",):
+            capsys.readouterr()
+            assert main([command, str(path), *(["-d", str(never)] if command == "run" else [])]) == 1
+            said = capsys.readouterr().err.strip().splitlines()
+            assert len(said) == 1 and word in said[0], said
+            assert not never.exists()
+
+    return test

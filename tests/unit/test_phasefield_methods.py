@@ -52,17 +52,12 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("changes, word", MISTAKES)
-def test_a_mistake_gives_one_sentence_and_writes_nothing(tmp_path, capsys, changes, word):
+def test_a_mistake_gives_one_sentence_and_writes_nothing(refused, changes, word):
     text = JOB
     for old, new in changes:
         assert text.count(old) == 1
         text = text.replace(old, new)
-    path = tmp_path / "job.toml"
-    path.write_text(text)
-    assert main(["run", str(path), "-d", str(tmp_path / "never")]) == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and word in said[0], said
-    assert not (tmp_path / "never").exists()
+    refused(text, word)
 
 
 def test_runs_stops_and_goes_on_bit_for_bit(tmp_path, capsys):

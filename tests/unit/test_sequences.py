@@ -85,14 +85,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("old, new, word", MISTAKES)
-def test_a_mistake_gives_one_sentence_and_writes_nothing(tmp_path, capsys, old, new, word):
+def test_a_mistake_gives_one_sentence_and_writes_nothing(refused, old, new, word):
     assert SET.count(old) == 1
-    path = tmp_path / "set.toml"
-    path.write_text(SET.replace(old, new))
-    assert main(["run", str(path), "-d", str(tmp_path / "never")]) == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and word in said[0], said
-    assert not (tmp_path / "never").exists()
+    refused(SET.replace(old, new), word)
 
 
 def test_values_out_of_range_name_the_sequence(plan):
