@@ -212,9 +212,13 @@ def parser() -> argparse.ArgumentParser:
     nucleation.add_argument("--attachment", type=above_zero, help="attachment rate at the critical size, 1/ps")
     nucleation.add_argument("--output", "-o", default="nucleation", help="folder of the results (default: nucleation)")
 
-    report = commands.add_parser("report", help="write the report page of a run directory")
-    report.add_argument("directory")
-    report.add_argument("--output", "-o", help="HTML file (default: DIRECTORY/report.html)")
+    report = commands.add_parser(
+        "report",
+        help="write the report page of a run directory",
+        description="Write the report page of a run, or one that compares cost and accuracy of several trainings.",
+    )
+    report.add_argument("directory", nargs="+")
+    report.add_argument("--output", "-o", help="HTML file (default: DIRECTORY/report.html; comparison.html of several)")
     return top
 
 

@@ -99,9 +99,12 @@ def bench(given) -> int:
 
 @on_root
 def report(given) -> int:
-    from ostwald.app.report import write_report
+    from ostwald.app.report import write_comparison, write_report
 
-    target = write_report(given.directory, given.output)
+    if len(given.directory) == 1:
+        target = write_report(*given.directory, given.output)
+    else:
+        target = write_comparison(given.directory, given.output or "comparison.html")
     print(target)
     return 0
 

@@ -61,6 +61,7 @@ class RunDirectory:
         self.model_file = self.path / "potential.ostwald"
         self.errors_file = self.path / "errors.json"
         self.predictions_file = self.path / "predictions.h5"
+        self.curves_file = self.path / "curves.json"
         self.descriptors_file = self.path / "descriptors.h5"
         self.timing_file = self.path / "timing.json"
         self.report_file = self.path / "report.html"

@@ -10,11 +10,13 @@ from ase.data import chemical_symbols
 
 from ostwald.app.jobs.train_schema import MINIBATCH
 from ostwald.app.potentials import PotentialError, load
+from ostwald.app.potentials.base import PRECISIONS
 from ostwald.app.potentials.hdnnp import grids, modelfile, models, n2p2
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Batch, Centres, Network
 from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described, start
+from ostwald.app.training.appraisal import dimers, energy_volume, evaluation_cost
 from ostwald.app.training.checks import check, infinite
 from ostwald.app.training.data import reference_energies, seen, split
 from ostwald.app.training.errors import UNITS, errors, predictions
@@ -320,7 +322,26 @@ class Setup:
             )
         directory.write_json(directory.errors_file, found)
         self._write_predictions(directory.predictions_file)
-        return {}
+        return {"microseconds_per_atom": self._appraise(directory)}
+
+    def _appraise(self, directory) -> dict:
+        """Curves of crystals and dimers, in a file; what an evaluation costs in each precision. By rank 0, for all."""
+        curves = cost = error = None
+        if self.world.root:
+            validation = self.parts["validation"]
+            largest = validation[int(validation.counts.argmax())]
+            try:
+                potential, whole = load(directory.model_file), self.parts["training"]
+                curves = dict(energy_volume=energy_volume(potential, whole), dimers=dimers(potential, whole))
+                cost = {p: evaluation_cost(load(directory.model_file, precision=p), largest) for p in PRECISIONS}
+            except PotentialError as caught:
+                error = caught
+        self.world.agree(error)
+        directory.write_json(directory.curves_file, curves)
+        cost = self.world.bcast(cost)
+        told = ", ".join(f"{figure:.3g} ({precision})" for precision, figure in cost.items())
+        self.world.log(f"cost       {told} µs of processor time an atom and evaluation, on one core")
+        return cost
 
     def _write_predictions(self, path):
         """What the network says of the validation set, beside its labels (training.errors.predictions). Collective."""

@@ -56,7 +56,7 @@ class OstwaldCalculator(Calculator):
         n = len(atoms)
         if n == 0:
             raise PotentialError("there are no atoms to compute")
-        nb = self._neighbourhoods(atoms)
+        nb = self.neighbourhoods(atoms)
         watched = {"force_deviation": "watch_deviation", "extrapolation": "watch"}
         for name in self._further:
             getattr(self.potential, watched[name])(True)
@@ -88,7 +88,8 @@ class OstwaldCalculator(Calculator):
         self.reset()
         self._reference = None
 
-    def _neighbourhoods(self, atoms) -> Neighbourhoods:
+    def neighbourhoods(self, atoms) -> Neighbourhoods:
+        """What the potential is given for these atoms; the list is built where the last one does not serve."""
         positions, n = atoms.positions, len(atoms)
         if not np.isfinite(positions).all():
             lost = int(np.argmin(np.isfinite(positions).all(axis=1)))

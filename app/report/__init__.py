@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ostwald.app.report.comparison import write_comparison
 from ostwald.app.report.page import page
 from ostwald.app.report.phasefield import page as phasefield_page
 from ostwald.app.report.run import ReportError, read_run
 from ostwald.app.report.sequences import page as sequences_page
 from ostwald.app.report.training import page as training_page
 from ostwald.io.text import write_text
+
+__all__ = ["ReportError", "write_comparison", "write_report"]
 
 
 def write_report(directory, output=None) -> Path:

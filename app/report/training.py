@@ -38,9 +38,18 @@ def page(run: Run) -> str:
         arrays, meta = open_arrays(file)
         body.append(f'<h2>Validation set</h2><div class="two">{cards(parity(arrays, meta["groups"]))}</div>')
         body.append(worst(arrays, meta["groups"]))
+    file = run.path / "curves.json"
+    if file.exists():
+        curves = json.loads(read_text(file))
+        drawn = [*map(energy_volume, curves["energy_volume"]), *map(dimer, curves["dimers"])]
+        body.append(f'<h2>Crystals and pairs</h2><div class="two">{cards(drawn)}</div>')
     if run.timing:
         t = run.timing
         rows = [
+            *(
+                (f"evaluation, {precision} (µs·core/atom)", number(figure, 3))
+                for precision, figure in t.get("microseconds_per_atom", {}).items()
+            ),
             ("structures/s", number(t["structures_per_second"], 4)),
             ("atoms/s", number(t["atoms_per_second"], 4)),
             ("in communication", f"{100 * t['communication']:.1f} %"),
@@ -172,6 +181,44 @@ def parity(arrays, groups) -> list[tuple[str, str, str]]:
             )
         )
     return found
+
+
+def energy_volume(curves) -> tuple[str, str, str]:
+    """E(V) of the crystals of an element, from curves.json, and the structures of the set that are at rest."""
+    figure, axes = blank(height=3.2)
+    volume, known = np.array(curves["volume"]), curves["set"]
+    for (name, curve), colour in zip(curves["crystals"].items(), LINES):
+        _known_and_beyond(axes, volume, np.array(curve["energy"]), np.array(curve["inside"]), colour, name)
+    axes.plot(known["volume"], known["energy"], "o", color=INK, markersize=2.6, zorder=4, label="set")
+    lowest = min((np.array(curve["energy"]) for curve in curves["crystals"].values()), key=np.min)
+    axes.set_ylim(lowest.min() - 0.05 * np.ptp(lowest), lowest.max() + 0.1 * np.ptp(lowest))
+    axes.set_xlim(volume[0], volume[-1])
+    dress(axes, "volume (Å³/atom)", "energy (eV/atom)")
+    legend(figure, axes)
+    title = f"{curves['element']}: energy and volume"
+    caption = "Dots: structures of the training set at rest. Dashed: beyond the training range."
+    return title, svg_of(figure, f"volume-{curves['element']}"), caption
+
+
+def dimer(curve) -> tuple[str, str, str]:
+    """The energy of two atoms alone, from curves.json."""
+    figure, axes = blank(height=3.2)
+    distance, energy = np.array(curve["distance"]), np.array(curve["energy"])
+    _known_and_beyond(axes, distance, energy, np.array(curve["inside"]), LINES[0], "network")
+    known = curve["set"]
+    if known["distance"]:
+        axes.plot(known["distance"], known["energy"], "o", color=INK, markersize=2.6, zorder=4, label="set")
+    apart, deepest = energy[-1], min([energy.min(), *known["energy"]])
+    axes.set_ylim(max(deepest, apart - 20.0) - 0.3, apart + max(2.0, 0.5 * min(apart - deepest, 20.0)))  # not the wall
+    dress(axes, "distance (Å)", "energy (eV)")
+    legend(figure, axes)
+    return f"{curve['pair']} alone", svg_of(figure, f"dimer-{curve['pair']}"), "Dashed: beyond the training range."
+
+
+def _known_and_beyond(axes, x, y, inside, colour, label):
+    """A line, dashed where the network extrapolates."""
+    axes.plot(x, y, color=colour, linewidth=1.0, linestyle=(0, (2, 2)))
+    axes.plot(x, np.where(inside, y, np.nan), color=colour, linewidth=1.8, label=label)
 
 
 def worst(arrays, groups, most=10) -> str:

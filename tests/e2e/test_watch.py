@@ -191,7 +191,7 @@ dump_every = 10
 def outside(potential, atoms):
     """(excess of every function (n, functions), nan where an element has fewer) of a configuration, from its ranges."""
     calculator = potential.ase()
-    nb = calculator._neighbourhoods(atoms)
+    nb = calculator.neighbourhoods(atoms)
     model = potential.model
     out = np.full((len(atoms), max(len(e.functions) for e in model.elements)), np.nan)
     for type_, (rows, values) in enumerate(potential.symmetry_functions(nb)):

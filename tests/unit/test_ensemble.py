@@ -78,7 +78,7 @@ def test_deviation_only_where_asked(case):
     calculator = ensemble.ase()
     atoms.calc = calculator
     watched = atoms.get_forces()
-    nb = calculator._neighbourhoods(atoms)
+    nb = calculator.neighbourhoods(atoms)
     ensemble.watch_deviation(False)
     assert ensemble.deviation is None
     reversals = []
@@ -96,7 +96,7 @@ def test_compute_adds(copper):
     ensemble = load(copper)
     atoms = bulk("Cu", "fcc", a=3.6) * (3, 3, 3)
     atoms.rattle(0.1, seed=3)
-    nb = ensemble.ase()._neighbourhoods(atoms)
+    nb = ensemble.ase().neighbourhoods(atoms)
     once, twice = np.zeros((nb.nall, 3)), np.zeros((nb.nall, 3))
     ensemble.compute(nb, once)
     for watch in (False, True):
@@ -221,7 +221,7 @@ def test_extrapolation_of_networks(tmp_path, same):
     atoms.get_forces()
     found = ensemble.extrapolation
     assert np.allclose(atoms.calc.results["extrapolation"], found.excess)
-    nb = atoms.calc._neighbourhoods(atoms)
+    nb = atoms.calc.neighbourhoods(atoms)
     for type_, (rows, values) in enumerate(load(paths[0]).symmetry_functions(nb)):
         names = [
             [load(p).function_name(type_, k) + ("" if same else f" of {p}") for k in range(values.shape[1])]

@@ -236,7 +236,7 @@ def neighbourhoods(potential, atoms, style="full"):
     """What a potential is given, made by the ASE calculator."""
     calculator = potential.ase()
     calculator.atoms = atoms.copy()
-    nb = calculator._neighbourhoods(atoms)
+    nb = calculator.neighbourhoods(atoms)
     nb.style = style
     nb.keep = calculator
     return nb

@@ -11,6 +11,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from training_systems import nickel
 
+from ostwald.app.cli import main
 from ostwald.app.commands import job_module
 from ostwald.app.info import describe
 from ostwald.app.jobs import train
@@ -19,6 +20,7 @@ from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.jobs.train_schema import page
 from ostwald.app.potentials import load
 from ostwald.app.potentials.hdnnp import models
+from ostwald.app.report.style import number
 from ostwald.app.runfile import RunFileError
 from ostwald.io.arrayfile import open_arrays
 from ostwald.io.datasets import LabelledStructure, open_dataset, write_dataset
@@ -85,8 +87,10 @@ def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
     error = arrays["forces"][..., 1] - arrays["forces"][..., 0]
     assert np.sqrt(np.mean(error**2)) == pytest.approx(validation["force"]["rmse"], rel=1e-9)
     report = (tmp_path / "run/report.html").read_text()
-    for text in ("Learning", "Worst structures", "g2", "Where the time went", "Force: errors"):
+    for text in ("Learning", "Worst structures", "g2", "Where the time went", "Force: errors", "Ni: energy and volume"):
         assert text in report
+    cost = json.loads((tmp_path / "run/timing.json").read_text())["microseconds_per_atom"]
+    assert 0.1 < cost["mixed"] < 1000 and 0.1 < cost["double"] < 1000
     found = read_model(tmp_path / "run/potential.ostwald")
     assert models(found) == models(tmp_path / "run/potential")
     assert found.provenance["errors"]["validation"] == validation
@@ -146,7 +150,7 @@ def test_the_learning_rate_is_found(run_file, world, tmp_path, capsys):
     assert suggestion(np.geomspace(1, 9, 9), np.arange(1.0, 10.0)) is None
 
 
-def test_a_potential_can_be_trained_further(run_file, world, tmp_path):
+def test_a_potential_can_be_trained_further(run_file, world, tmp_path, capsys):
     assert train.run(world, run_file(), tmp_path / "one") == 0
     text = (
         RUN[: RUN.index("[[radial]]")]
@@ -161,6 +165,15 @@ def test_a_potential_can_be_trained_further(run_file, world, tmp_path):
         load(tmp_path / "two/potential").model.elements[0].functions
         == load(tmp_path / "one/potential").model.elements[0].functions
     )
+    page, runs = tmp_path / "both.html", [str(tmp_path / name) for name in ("one", "two")]
+    assert main(["report", *runs, "-o", str(page)]) == 0
+    text = page.read_text()
+    for run in ("one", "two"):
+        errors = json.loads((tmp_path / run / "errors.json").read_text())["validation"]["all"]
+        assert number(errors["force"]["rmse"], 3) in text
+    (tmp_path / "two/errors.json").unlink()
+    assert main(["report", *runs, "-o", str(page)]) != 0
+    assert "two: not a training that has come to its end" in capsys.readouterr().err
 
 
 def test_early_stopping(run_file, world, tmp_path):
