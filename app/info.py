@@ -63,6 +63,13 @@ def _run_file(path: Path, raw: dict) -> str:
     kind = job_module(raw, path).__name__.rpartition(".")[2]
     if kind == "phasefield":
         return _phasefield_run_file(path, raw)
+    if kind == "rollout":
+        from ostwald.app.jobs.rollout_schema import TABLES as ROLLOUT
+
+        values = validate(raw, ROLLOUT, path)
+        shape, surrogate = " × ".join(map(str, values["grid"]["shape"])), Path(values["surrogate"]["file"]).name
+        lengths = [f"{s['steps']} steps" if s["steps"] else f"time {s['time']:g}" for s in values["stage"]]
+        return f"{path}: run file (rollout), {shape} points, {surrogate}, {', '.join(lengths)}"
     if kind == "sequences":
         from ostwald.app.jobs.sequences import described
         from ostwald.app.jobs.sequences_schema import Plan
@@ -118,7 +125,7 @@ def _run_directory(path: Path) -> str:
         elif f.get("kind") == "train":
             size = f"{f['parameters']} parameters, best of epoch {f['best_epoch']}"
             speed, where = f"{f['structures_per_second']:.4g} structures/s", f"at update {f['total_updates']}"
-        elif f.get("kind") in ("phasefield", "sequences"):
+        elif f.get("kind") in ("phasefield", "rollout", "sequences"):
             size = " × ".join(map(str, f["shape"])) + " points"
             speed = f"{f['point_steps_per_second']:.4g} point-steps/s"
             if f["kind"] == "sequences":

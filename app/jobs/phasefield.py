@@ -41,7 +41,16 @@ class PhaseField:
     there is none yet.
 
     Row and frame of a step are written when the step is left, so those of a checkpoint's step are not yet there.
+
+    title, tables, build: of the kind of job. completed(values, solver): the values of a run file, and what the solver knows beyond them.
+    rising: why the free energy may rise.
     """
+
+    title, tables, build, rising = "phase field", TABLES, staticmethod(build), "the time step is too long"
+
+    @staticmethod
+    def completed(values, solver) -> dict:
+        return values
 
     def __init__(self, world, values, directory, solver, *, position=None):
         self.world, self.values, self.directory, self.solver = world, values, directory, solver
@@ -167,7 +176,7 @@ class PhaseField:
             self.rises += 1
             if self.rises == 1:
                 self.world.log.warning(
-                    f"the free energy rose from {self.energy:.9g} to {energy:.9g} up to step {step}: the time step is too long"
+                    f"the free energy rose from {self.energy:.9g} to {energy:.9g} up to step {step}: {self.rising}"
                 )
         self.energy = energy
 
@@ -196,7 +205,7 @@ class PhaseField:
         sections, per_rank = timing.over_ranks(world, SECTIONS, wall, local)
         p0, p1 = solver.parts.ranks
         figures = dict(
-            kind="phasefield",
+            kind=self.values["job"]["kind"],
             ranks=world.size,
             threads=world.threads,
             grid=[p0, p1],
@@ -254,31 +263,33 @@ def timing_table(f) -> str:
 # ---- entry points -------------------------------------------------------------------------------------------------
 
 
-def run(world, path, directory=None, force=False) -> int:
-    """Starts the job of a run file."""
-    values = read_run_file(world, path, TABLES)
+def run(world, path, directory=None, force=False, job=PhaseField) -> int:
+    """Starts the job of a run file; job: PhaseField or what is derived from it."""
+    values = read_run_file(world, path, job.tables)
     world.use_threads(values["parallel"]["threads"])
     check_parts(values, path, world.size)
-    solver = build(world, values, path, ranks=values["parallel"]["grid"])
+    solver = job.build(world, values, path, ranks=values["parallel"]["grid"])
     set_initial(solver, values, path)
     where = directory or values["job"]["directory"] or default_directory(path)
     values["job"]["directory"] = None
     with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:
-        announce(world, values, solver, target)
-        return PhaseField(world, values, target, solver).run()
+        values = job.completed(values, solver)
+        announce(world, values, solver, target, job.title)
+        return job(world, values, target, solver).run()
 
 
-def resume(world, directory, walltime=None) -> int:
+def resume(world, directory, walltime=None, job=PhaseField) -> int:
     """Continues a run directory from its newest valid checkpoint."""
     with RunDirectory.open(directory, world) as target:
-        values = read_run_file(world, target.run_file, TABLES)
+        values = read_run_file(world, target.run_file, job.tables)
         world.use_threads(values["parallel"]["threads"])
         if walltime is not None:
             values["job"]["walltime"] = walltime
         ranks = values["parallel"]["grid"]
         if ranks and math.prod(ranks) != world.size:
             ranks = None  # it was for those ranks
-        solver = build(world, values, target.run_file, ranks=ranks)
+        solver = job.build(world, values, target.run_file, ranks=ranks)
+        values = job.completed(values, solver)
         _same_grid(world, target, solver.parts.shape)
         checkpoint = read_checkpoint(target.checkpoints, world, targets=solver.targets(), convert=solver.converter)
         for message in checkpoint.messages:
@@ -287,9 +298,9 @@ def resume(world, directory, walltime=None) -> int:
         if Stages(values["stage"], solver, checkpoint.meta["job"]["stages"]).finished:
             world.log("this run is complete; nothing is left to do")
             return 0
-        announce(world, values, solver, target)
+        announce(world, values, solver, target, job.title)
         world.log(f"resumed at step {solver.steps} (time {solver.time:g}), written by {checkpoint.ranks} ranks")
-        return PhaseField(world, values, target, solver, position=checkpoint.meta["job"]).run()
+        return job(world, values, target, solver, position=checkpoint.meta["job"]).run()
 
 
 def _same_grid(world, directory, shape):
@@ -303,10 +314,10 @@ def _same_grid(world, directory, shape):
         )
 
 
-def announce(world, values, solver, directory):
+def announce(world, values, solver, directory, job):
     """What runs, where and on what: the head of the log."""
     title = values["job"]["title"]
-    world.log(f"Ostwald phase field{': ' + title if title else ''}")
+    world.log(f"Ostwald {job}{': ' + title if title else ''}")
     world.log(f"run directory {directory.path}")
     world.log(world.describe())
     world.log(solver.describe())

@@ -45,7 +45,12 @@ _WELLS = {
 }
 
 
-def _check_model(v, error):
+MOTION = ("equation", "mobility", "mobility_coefficients")
+"""The keys of [model] that tell how φ moves; the others are those of the free energy."""
+
+
+def check_well(v, error):
+    """Of the keys of a free energy."""
     for key in (key for keys in _WELLS.values() for key in keys):
         needed = key in _WELLS[v["well"]]
         if needed and v[key] is None:
@@ -56,11 +61,6 @@ def _check_model(v, error):
         raise error("cut", f"has no effect with well = '{v['well']}'")
     if v["well"] == "quartic" and not v["low"] < v["high"]:
         raise error("high", f"must be above low ({v['low']:g}), got {v['high']:g}")
-    if v["mobility_coefficients"] is not None:
-        if v["equation"] != "cahn-hilliard":
-            raise error("mobility_coefficients", f"has no effect with equation = '{v['equation']}'")
-        if not 1 <= len(v["mobility_coefficients"]) <= TERMS + 1:
-            raise error("mobility_coefficients", f"takes 1 to {TERMS + 1} numbers")
     if v["coefficients"] is not None:
         if not 2 <= len(v["coefficients"]) <= TERMS + 1:
             raise error("coefficients", f"takes 2 to {TERMS + 1} numbers, got {len(v['coefficients'])}")
@@ -71,6 +71,15 @@ def _check_model(v, error):
                 "must give a well with a lower bound: the last one that is not 0 belongs to an even "
                 f"power and is above 0, got {last:g} (φ - centre)^{degree}",
             )
+
+
+def _check_model(v, error):
+    check_well(v, error)
+    if v["mobility_coefficients"] is not None:
+        if v["equation"] != "cahn-hilliard":
+            raise error("mobility_coefficients", f"has no effect with equation = '{v['equation']}'")
+        if not 1 <= len(v["mobility_coefficients"]) <= TERMS + 1:
+            raise error("mobility_coefficients", f"takes 1 to {TERMS + 1} numbers")
 
 
 MODEL = Table(

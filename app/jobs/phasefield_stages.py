@@ -22,7 +22,7 @@ def order(values) -> int:
 
 
 def adaptive(stage) -> bool:
-    return stage["tolerance"] is not None
+    return stage.get("tolerance") is not None
 
 
 def check_order(values, path) -> None:

@@ -38,10 +38,12 @@ constexpr int segment = 64;   // points of a row that one thread does in one go:
 int round_up(int n, int m) { return (n + m - 1) / m * m; }
 int modulo(int a, int n) { return (a % n + n) % n; }
 
-// What lies beyond the ends of this brick along an axis.
+// A brick along an axis: points 0 … n - 1 of a box that goes from low to high - 1. What lies beyond the brick are ghosts, copies of what
+// others own; beyond the box padding rules.
 struct Axis {
-  int n;
-  bool ghosts[2];  // copies of what neighbours own, behind the low and the high end; else the end of the box, where padding rules
+  int n, low, high;
+
+  bool divided() const { return low < 0 || high > n; }
 };
 
 // A convolution as Python gives it: weights (outputs, inputs, k, [k,] k) of each part of its inputs, bias (outputs,).
@@ -82,7 +84,7 @@ class Step {
  public:
   virtual ~Step() = default;
   virtual void run(py::array phi, const std::vector<py::array>& hidden, std::vector<double> parameters, std::array<int, 3> points,
-                   std::array<bool, 4> ghosts, int threads) = 0;
+                   std::array<int, 4> beyond, int threads) = 0;
   virtual int64_t bytes() const = 0;
 };
 
@@ -122,21 +124,23 @@ template <class F> class Network : public Step {
   }
 
   void run(py::array phi, const std::vector<py::array>& hidden, std::vector<double> parameters, std::array<int, 3> points,
-           std::array<bool, 4> ghosts, int threads) override {
+           std::array<int, 4> beyond, int threads) override {
     require(hidden.size() == blocks_.size(), "one hidden state for each block");
     require(int(parameters.size()) == parameters_, "wrong number of parameters");
     require(three_ || points[1] == 1, "a grid of two dimensions has one line a plane");
-    n_[0] = {points[0], {ghosts[0], ghosts[1]}}, n_[1] = {points[1], {ghosts[2], ghosts[3]}}, n_[2] = {points[2], {false, false}};
-    for (int a = 0; a < (three_ ? 3 : 2); a++) {
-      const Axis& n = n_[a == 1 && !three_ ? 2 : a];
-      require(n.n >= std::max(1, radius_), "fewer points along an axis than the kernel reaches");
+    for (int b : beyond) require(b >= 0 && b <= 1 << 24, "as many points beyond the brick as there may be in a box");
+    for (int a = 0; a < 3; a++) {
+      const int *around = beyond.data() + 2 * a, n = points[a];
+      n_[a] = a < 2 ? Axis{n, -around[0], n + around[1]} : Axis{n, 0, n};
+      require(n > 0 && (n_[a].high - n_[a].low >= radius_ || (a == 1 && !three_)), "fewer points along an axis than the kernel reaches");
     }
-    require(padding_ != Padding::circular || (ghosts[0] == ghosts[1] && ghosts[2] == ghosts[3]), "a periodic axis has ghosts on both sides or none");
+    require(padding_ != Padding::circular || ((beyond[0] > 0) == (beyond[1] > 0) && (beyond[2] > 0) == (beyond[3] > 0)),
+            "a periodic axis has ghosts on both sides or none");
     phi_ = field<double>(phi, 1, "phi");
     hidden_.clear();
     for (const py::array& h : hidden) hidden_.push_back(field<T>(h, channels_, "a hidden state"));
     parameter_.assign(parameters.begin(), parameters.end());
-    const std::array<int, 7> shape{points[0], points[1], points[2], ghosts[0], ghosts[1], ghosts[2], ghosts[3]};
+    const std::array<int, 7> shape{points[0], points[1], points[2], beyond[0], beyond[1], beyond[2], beyond[3]};
     if (shape != planned_) planned_ = {}, plan(), planned_ = shape;
     for (size_t b = 0; b < blocks_.size(); b++) check_ghosts(hidden_[b].ghosts, loads_[b]);
     check_ghosts(phi_.ghosts, loads_[0]);
@@ -199,10 +203,10 @@ template <class F> class Network : public Step {
   void check_ghosts(int given, int stage) const {
     const Stage& s = stages_[stage];
     for (int a = 0; a < (three_ ? 2 : 1); a++)
-      require((!n_[a].ghosts[0] || given >= -s.begin[a]) && (!n_[a].ghosts[1] || given >= s.end[a] - n_[a].n), "too few ghost layers");
+      require(!n_[a].divided() || (given >= -s.begin[a] && given >= s.end[a] - n_[a].n), "too few ghost layers");
   }
 
-  bool cyclic() const { return padding_ == Padding::circular && !n_[0].ghosts[0]; }
+  bool cyclic() const { return padding_ == Padding::circular && !n_[0].divided(); }
 
   int add(std::vector<typename Stage::Use> uses, bool loads, std::function<void(int, int, int, int, T*)> make) {
     stages_.push_back({std::move(uses), loads, std::move(make)});
@@ -266,8 +270,8 @@ template <class F> class Network : public Step {
       Stage& stage = stages_[s];
       if (stage.loads) stage.lag = late[s];  // no sooner than it is needed
       for (int a = 0; a < 2; a++) {
-        stage.begin[a] = n_[a].ghosts[0] ? -reach[s] : 0;
-        stage.end[a] = n_[a].n + (n_[a].ghosts[1] ? reach[s] : 0);
+        stage.begin[a] = std::max(-reach[s], n_[a].low);
+        stage.end[a] = std::min(n_[a].n + reach[s], n_[a].high);
       }
       if (!cyclic()) continue;
       for (const auto& use : stage.uses)
@@ -346,14 +350,13 @@ template <class F> class Network : public Step {
     for (int a = 0; a < 2; a++) {
       int& at = a ? y : plane;
       const Axis& n = n_[a];
-      const bool low = at < 0 && !n.ghosts[0], high = at >= n.n && !n.ghosts[1];
-      if (!(low || high)) continue;
+      if (at >= n.low && at < n.high) continue;
       if (padding_ == Padding::circular) {
         if (a == 1) at = modulo(at, n.n);  // along axis 0 the ring does it
       } else if (padding_ == Padding::zero) {
         return zeros_.data() + lead;
       } else {
-        at = low ? -1 - at : 2 * n.n - 1 - at;
+        at = 2 * (at < n.low ? n.low : n.high) - 1 - at;
       }
     }
     return ring.row(plane, y);
@@ -578,7 +581,7 @@ template <class F> class Network : public Step {
     const auto side = [&](int axis, int by) -> Side {
       const Axis& n = n_[axis];
       const int at = (axis ? y : plane) + by;
-      const bool beyond = (at < 0 && !n.ghosts[0]) || (at >= n.n && !n.ghosts[1]);
+      const bool beyond = at < n.low || at >= n.high;
       const auto row = [&](int to) { return u_.row(axis ? plane : to, axis ? to : y); };
       if (!beyond) return {row(at), 1.0};
       if (padding_ == Padding::circular) return {row(axis ? modulo(at, n.n) : at), 1.0};
@@ -587,7 +590,7 @@ template <class F> class Network : public Step {
     const int axes = three_ ? 3 : 2, s = u_.stride;
     const auto before_last = [&](int axis) {  // 0 where u_[axis] would go through the wall behind the last plane or row
       const Axis& n = n_[axis];
-      return padding_ != Padding::circular && !n.ghosts[1] && (axis ? y : plane) == n.n - 1 ? 0.0 : 1.0;
+      return padding_ != Padding::circular && (axis ? y : plane) == n.high - 1 ? 0.0 : 1.0;
     };
     const Side low[2] = {side(0, -1), three_ ? side(1, -1) : Side{here, 0}}, high[2] = {side(0, 1), three_ ? side(1, 1) : Side{here, 0}};
     const double open[2] = {before_last(0), three_ ? before_last(1) : 0.0};
@@ -682,10 +685,11 @@ PYBIND11_MODULE(_convgru, module) {
                    "candidate), candidate, mix; of \"gru\" gates [of h, of x: r and z] and candidate [of r h, of x]. h' = n + z (h - n).\n"
                    "head: its layers, tanh after all but the last.")
       .def(py::init(&make), "precision"_a, "dimensions"_a, "kernel"_a, "channels"_a, "cell"_a, "head"_a, "padding"_a, "blocks"_a, "layers"_a)
-      .def("run", &Step::run, "phi"_a, "hidden"_a, "parameters"_a, "points"_a, "ghosts"_a, "threads"_a = 1,
+      .def("run", &Step::run, "phi"_a, "hidden"_a, "parameters"_a, "points"_a, "beyond"_a, "threads"_a = 1,
            "One step, in place. points (n0, n1, n2) of the brick, n1 = 1 in two dimensions; phi (n0 + 2 w, [n1 + 2 w,] row) float64; hidden:\n"
            "(channels, n0 + 2 w, [n1 + 2 w,] row), each with a w of its own; row: n2 or more, a multiple of 16.\n"
-           "ghosts: whether there are copies of what neighbours own below and above along axis 0, then 1; else padding rules there.")
+           "beyond: points of the box below and above the brick along axis 0, then 1, of which the arrays hold copies, as many as are\n"
+           "needed; beyond them, and where there are none, padding rules. A divided periodic axis has endlessly many: 2^24.")
       .def_property_readonly("bytes", &Step::bytes, "of the planes under way");
   module.def("activation", &activation, "name"_a, "precision"_a, "x"_a);
 }

@@ -32,7 +32,12 @@ def write_report(directory, output=None) -> Path:
     target = Path(output) if output else run.path / "report.html"
     if not target.parent.is_dir():
         raise ReportError(f"{target}: cannot be written, there is no folder {target.parent}")
-    pages = {"phasefield": phasefield_page, "sequences": sequences_page, "train": training_page}
+    pages = {
+        "phasefield": phasefield_page,
+        "rollout": phasefield_page,
+        "sequences": sequences_page,
+        "train": training_page,
+    }
     text = pages.get(run.settings.get("job", {}).get("kind"), page)(run)
     try:
         write_text(target, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +18,14 @@ from ostwald.io.rates import LEAST
 def page(run: Run) -> str:
     """The HTML of a run."""
     grid, model = run.settings.get("grid", {}), run.settings.get("model", {})
-    about = [f"{' × '.join(map(str, grid.get('shape', [])))} points, {grid.get('precision', 'double')} precision"]
-    about.append(f"{model.get('well', 'double')} well, ε = {model.get('epsilon')}, M = {model.get('mobility', 1.0)}")
+    surrogate = run.settings.get("surrogate")
+    precision = (surrogate or grid).get("precision", "double")
+    about = [f"{' × '.join(map(str, grid.get('shape', [])))} points, {precision} precision"]
+    mobility = "" if surrogate else f", M = {model.get('mobility', 1.0)}"
+    about.append(f"{model.get('well', 'double')} well, ε = {model.get('epsilon')}{mobility}")
+    if surrogate:
+        given = "".join(f", {name} {value:g}" for name, value in surrogate.get("parameters", {}).items())
+        about.append(f"steps of the network {Path(surrogate['file']).name}{given}")
     misfit = run.settings.get("elasticity", {}).get("misfit")
     if misfit is not None:
         about.append(f"coherent, misfit {100 * misfit:g} %")

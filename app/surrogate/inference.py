@@ -8,6 +8,8 @@ from ostwald.app.kernels import _convgru
 from ostwald.app.surrogate.architecture import Architecture
 
 PRECISIONS = ("float32", "bfloat16", "double")
+FAR = 1 << 24
+"""Points beyond a brick along a divided periodic axis."""
 ROW = 16
 """Lines of arrays are filled up to a multiple of this."""
 
@@ -41,16 +43,17 @@ class Inference:
         states = [np.zeros((self.architecture.channels, *shape), self.dtype) for _ in range(self.architecture.blocks)]
         return np.empty(shape), states
 
-    def step(self, phi, hidden, points, parameters=(), ghosts=(False, False, False, False)) -> None:
+    def step(self, phi, hidden, points, parameters=(), beyond=(0, 0, 0, 0)) -> None:
         """One step, in place.
 
         points: of the brick, along each axis. phi: float64, (n0 + 2 w, [n1 + 2 w,] row) with w ≥ Architecture.halo[0] ghost layers;
         hidden: one for each block, (channels, n0 + 2 w, [n1 + 2 w,] row) of `dtype`, w ≥ Architecture.halo[1 + block]; row: n2 or more
-        elements, a multiple of ROW. parameters: numbers, scaled as in the training. ghosts: whether the layers below and above
-        the brick along axis 0, then along axis 1, are copies of what neighbours own; else they are not read: there the box ends.
+        elements, a multiple of ROW. parameters: numbers, scaled as in the training.
+        beyond: how far the box goes on below and above the brick along axis 0, then along axis 1 (FAR: periodic and divided). So many
+        layers, or w, are copies of what others own; layers beyond the box are not read.
         """
         points = (points[0], 1, points[1]) if len(points) == 2 else tuple(points)
-        self._step.run(phi, hidden, list(parameters), points, ghosts, self.threads)
+        self._step.run(phi, hidden, list(parameters), points, beyond, self.threads)
 
     @property
     def nbytes(self) -> int:

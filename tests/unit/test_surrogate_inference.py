@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from ostwald.app.kernels import _convgru  # noqa: E402
 from ostwald.app.surrogate.architecture import HEADS, PADDINGS, PRESETS, Architecture  # noqa: E402
-from ostwald.app.surrogate.inference import Inference  # noqa: E402
+from ostwald.app.surrogate.inference import FAR, Inference  # noqa: E402
 from ostwald.app.surrogate.network import Network, initial_arrays  # noqa: E402
 
 
@@ -131,15 +131,15 @@ def test_bricks_with_ghosts_are_the_whole_bit_for_bit(padding, precision):
     periodic = padding == "circular"
     for _ in range(2):
         parts = []
-        for x in ((0, 8), (8, 17)):
+        for x in ((0, 4), (4, 8), (8, 17)):  # the first two are thinner than what the network reaches
             for y in ((0, 10), (10, 19)):
                 lo, hi = (x[0], y[0]), (x[1], y[1])
                 fields = [
                     with_ghosts(array, lo, hi, width, periodic)
                     for array, width in zip((phi, *hidden), architecture.halo)
                 ]
-                ghosts = tuple(periodic or end for end in (x[0] > 0, x[1] < 17, y[0] > 0, y[1] < 19))
-                inference.step(fields[0], fields[1:], (hi[0] - lo[0], hi[1] - lo[1], 11), (0.2,), ghosts)
+                beyond = (FAR,) * 4 if periodic else (x[0], 17 - x[1], y[0], 19 - y[1])
+                inference.step(fields[0], fields[1:], (hi[0] - lo[0], hi[1] - lo[1], 11), (0.2,), beyond)
                 parts.append((lo, hi, fields))
         inference.step(phi, hidden, shape, (0.2,))
         for (x0, y0), (x1, y1), fields in parts:
@@ -183,6 +183,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match="dtype"):
         inference.step(phi.astype(np.float32), hidden, (16, 16), (0.0,))
     with pytest.raises(ValueError, match="too few ghost layers"):
-        inference.step(phi, hidden, (14, 16), (0.0,), (True, True, False, False))
+        inference.step(phi, hidden, (14, 16), (0.0,), (FAR, FAR, 0, 0))
     with pytest.raises(ValueError, match="one hidden state for each block"):
         inference.step(phi, [], (16, 16), (0.0,))
