@@ -50,7 +50,10 @@ def test_every_package_is_listed_in_setup_cfg():
     assert found == listed
 
 
-TRAINING = ("app/potentials/hdnnp/network.py", "app/jobs/train.py", "app/jobs/train_setup.py")
+TRAINING = (
+    "app/potentials/hdnnp/network.py",
+    *(f"app/jobs/{name}.py" for name in ("train", "train_setup", "learning_rate")),
+)
 """Modules that need torch; nothing else may load them on its own."""
 
 
