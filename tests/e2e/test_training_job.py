@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_from_a_teacher_to_molecular_dynamics(ostwald, labelled):
     assert np.sqrt(np.mean((forces[1] - forces[0]) ** 2)) < 0.05 < 0.2 * np.sqrt(np.mean(forces[0] ** 2))
 
 
-ADAM = TRAIN + 'kind = "adam"\nepochs = 3\nbatch = 9\nclip = 10.0\naverage = 0.9\n'
+ADAM = TRAIN + 'kind = "adam"\nepochs = 6\nbatch = 4\nclip = 10.0\naverage = 0.9\n'
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,23 @@ def curve(labelled, ostwald):
     status, out, err = ostwald("run", labelled / "alone.toml")
     assert status == 0, out + err
     return read_series(labelled / "runs/alone/series.h5")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_was_ended_goes_on_as_if_it_had_not(ostwald, labelled, curve, number):
+    """Killed, or told to stop, which leaves a checkpoint and asks to be resumed."""
+    path, where = labelled / f"{number.name}.toml", labelled / f"runs/{number.name}"
+    path.write_text(ADAM + "[checkpoint]\nevery = 10\n" if number == signal.SIGKILL else ADAM)
+    there = 2 if number == signal.SIGKILL else 1
+    status, out, err = ostwald.kill_when(
+        lambda: len(list((where / "checkpoints").glob("checkpoint-*.h5"))) >= there, "run", path, number=number
+    )
+    assert status == (85 if number == signal.SIGTERM else -number), out + err
+    status, out, err = ostwald("resume", where)
+    assert status == 0 and "resumed at update" in out, out + err
+    rows = read_series(where / "series.h5")
+    for name in ("step", "loss", "validation_loss", "force_rmse"):
+        np.testing.assert_array_equal(rows[name][1:], curve[name][1:])
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -156,6 +174,6 @@ def test_horovodrun_gives_the_loss_curve_of_one_rank(program, labelled, curve, r
     assert status == 0, out + err
     assert json.loads((labelled / f"runs/{path.stem}/timing.json").read_text())["ranks"] == ranks
     rows = read_series(labelled / f"runs/{path.stem}/series.h5")
-    assert len(rows["loss"]) == 4 and rows["loss"][-1] < 0.8 * rows["loss"][1]
+    assert len(rows["loss"]) == 7 and rows["loss"][-1] < 0.8 * rows["loss"][1]
     for name in ("loss", "validation_loss", "force_rmse"):
         np.testing.assert_allclose(rows[name][1:], curve[name][1:], rtol=2e-5)  # single precision

@@ -9,6 +9,7 @@ import pytest
 from training_systems import dataset, small_model
 
 from ostwald.app.jobs import train
+from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Network
 from ostwald.app.runfile import RunFileError
@@ -143,6 +144,32 @@ def test_the_job_is_that_of_one_rank(problem, alone, world, tmp_path, kind):
     curves = [read_series(folder / name / "series.h5")["loss"][1:] for name in (f"own{world.rank}", "all")]
     assert len(curves[0]) == 4 and curves[0][-1] < curves[0][0]
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-8)
+    world.barrier()
+
+
+@pytest.mark.parametrize("kind", ["levenberg-marquardt", "l-bfgs", 'adam"\nbatch = 4\nschedule = "plateau'])
+def test_a_run_of_one_rank_is_resumed_on_all(problem, alone, world, tmp_path, monkeypatch, kind):
+    """And gives what it would have given, to rounding."""
+    folder = Path(world.bcast(str(tmp_path)))
+    if world.root:
+        text = (
+            RUN.replace("set.h5", str(problem[1].dataset.path))
+            .replace("KIND", kind)
+            .replace("epochs = 4", "epochs = 12")
+        )
+        (folder / "train.toml").write_text(text)
+        assert train.run(alone, folder / "train.toml", folder / "whole") == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(Stopping, "test", lambda self, step: (True, "SIGTERM"))
+            assert train.run(alone, folder / "train.toml", folder / "parts") == EXIT_RESUME
+    world.barrier()
+    stopped = len(read_series(folder / "parts/series.h5")["loss"])
+    world.barrier()
+    assert train.resume(world, folder / "parts") == 0
+    rows = [read_series(folder / name / "series.h5") for name in ("whole", "parts")]
+    assert 1 < stopped < len(rows[0]["loss"]) == 13
+    for name in ("step", "loss", "validation_loss", "rate"):
+        np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-6)
     world.barrier()
 
 
