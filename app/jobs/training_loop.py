@@ -5,6 +5,7 @@ What is trained comes from the job's setup; the loop knows parameters as one vec
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ostwald.app.jobs.stopping import Stopped, Stopping
 from ostwald.app.runfile import dumps
 from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
+from ostwald.io.text import read_text
 from ostwald.io.timeseries import TimeSeries
 from ostwald.parallel import CollectiveError
 
@@ -65,7 +67,7 @@ class Training:
         self.best_theta = self.trainer.theta if best is None else best
         self.first = self.trainer.updates
         self.total = values["optimiser"]["epochs"] * self.trainer.per_epoch
-        self.finished = False
+        self.finished = position.get("finished", False)  # then only the end is left to do
         self.started = time.monotonic()
         self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"], self.trainer.look_every)
         if self.resumed and directory.series_file.exists():
@@ -259,12 +261,18 @@ def resume(world, kind: Kind, directory, walltime=None) -> int:
         position = checkpoint.meta["job"]
         trainer.theta = arrays["theta"]
         trainer.restore(checkpoint.meta["optimiser"] | arrays)
-        if position["finished"]:
+        if position["finished"] and world.bcast(_has_ended(target) if world.root else None):
             setup.close()
             world.log("this run is complete; nothing is left to do")
             return 0
         world.log(f"resumed at update {trainer.updates}, written by {checkpoint.ranks} ranks")
         return Training(world, values, target, setup, position, arrays["best"]).run()
+
+
+def _has_ended(directory) -> bool:
+    """Whether what is written at the end of a training is all there; the figures are the last of it."""
+    file = directory.timing_file
+    return file.exists() and json.loads(read_text(file))["finished"]
 
 
 def begin(world, values, setup, directory):

@@ -133,6 +133,12 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world,
         assert np.array_equal(rows[0][name], rows[1][name], equal_nan=True), name
     assert rows[0]["loss"][-1] < 0.7 * rows[0]["loss"][1]
     assert train.resume(world, tmp_path / "parts") == 0  # nothing is left
+    kept = (tmp_path / "parts/potential/weights.028.data").read_text()
+    for name in ("timing.json", "potential.ostwald", "errors.json", "potential/weights.028.data"):
+        (tmp_path / "parts" / name).unlink()  # ended after the last update, before all was written
+    assert train.resume(world, tmp_path / "parts") == 0
+    assert (tmp_path / "parts/potential/weights.028.data").read_text() == kept
+    assert (tmp_path / "parts/errors.json").read_text() == (tmp_path / "whole/errors.json").read_text()
 
 
 def test_the_learning_rate_is_found(run_file, world, tmp_path, capsys):
