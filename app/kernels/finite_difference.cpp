@@ -15,6 +15,8 @@ using namespace ostwald::sweeps;
 namespace {
 
 constexpr int GHOSTS = 2;
+constexpr int AHEAD = 3;             // lines that the next plane is fetched ahead by, which hides the way from memory behind the arithmetic,
+constexpr int64_t LARGE = 4 << 20;   // where a field has more bytes than this
 
 // The field of a rank: planes and lines of the inner points have numbers from 0 on, ghosts those before and behind.
 template <class T> struct Grid {
@@ -126,10 +128,14 @@ template <class T, class Well> struct Flow {
   // Moves the planes a … b - 1 on.
   template <bool three> void slab(const Slab<T>& s, T* ring) const {
     const int n = grid.points;
+    const bool large = grid.planes * grid.plane_size * int64_t(sizeof(T)) > LARGE;
     roll<three>(
         s.a, s.b, grid.lines, grid.row, ring,
         [&](int x, int y, T* mu) {
-          along<three>(s.line(x, y), stiffness, n, grid.mirror,
+          const Line<T> phi = s.line(x, y);
+          if (large)
+            for (int z = 0; z < n; z += 64 / int(sizeof(T))) __builtin_prefetch(phi.behind + AHEAD * grid.row + z, 1, 2);
+          along<three>(phi, stiffness, n, grid.mirror,
                        [&](int z, vec<T> u, vec<T> l) __attribute__((always_inline)) { store(mu + z, well.derivative(u) + l); });
         },
         [&](int x, int y, const Line<T>& mu) {
