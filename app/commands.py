@@ -12,7 +12,7 @@ from ostwald.app.runfile import RunFileError, load_toml, nearest, parse_duration
 from ostwald.io.text import write_text
 from ostwald.parallel import CollectiveError, World, is_root, require_one_mpi
 
-KINDS = ("md", "phasefield", "sequences", "train", "label", "rollout")
+KINDS = ("md", "phasefield", "sequences", "train", "label", "train-surrogate", "rollout")
 
 
 def job_module(raw: dict, path):
@@ -23,7 +23,7 @@ def job_module(raw: dict, path):
     if kind not in KINDS:
         raise RunFileError(f"{path}: [job] kind: '{kind}' is not known{nearest(kind, KINDS)}")
     try:
-        return import_module(f"ostwald.app.jobs.{kind}")
+        return import_module(f"ostwald.app.jobs.{kind.replace('-', '_')}")
     except ModuleNotFoundError as error:
         if (error.name or "ostwald").startswith("ostwald"):
             raise

@@ -13,6 +13,7 @@ profiles.h5       structure factors over time
 checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 potential.ostwald, potential/   what a training made: a model file; input.nn, scaling.data, weights.*.data
+surrogate.ostwald what a surrogate's training made: a model file
 errors.json       its errors
 predictions.h5    what it says of the validation set, beside the labels
 descriptors.h5    its symmetry functions, while it runs
@@ -58,6 +59,7 @@ class RunDirectory:
         self.profiles_file = self.path / "profiles.h5"
         self.checkpoints = self.path / "checkpoints"
         self.potential = self.path / "potential"
+        self.surrogate_file = self.path / "surrogate.ostwald"
         self.model_file = self.path / "potential.ostwald"
         self.errors_file = self.path / "errors.json"
         self.predictions_file = self.path / "predictions.h5"

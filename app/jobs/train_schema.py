@@ -142,7 +142,7 @@ LOSS = Table(
 )
 
 MINIBATCH = ("adam", "adamw")
-_OWN = {
+OWN = {
     "levenberg-marquardt": ("damping", "ridge", "part"),
     "l-bfgs": ("memory", "ridge"),
     "adam": (
@@ -160,7 +160,7 @@ _OWN = {
         "compression",
     ),
 }
-_OWN["adamw"] = (*_OWN["adam"], "decay")
+OWN["adamw"] = (*OWN["adam"], "decay")
 _DEFAULTS = {
     "damping": 1e-2,
     "ridge": 1e-9,
@@ -178,11 +178,11 @@ _DEFAULTS = {
 """Of the keys that only some optimisers have."""
 
 
-def _check_optimiser(v, error):
-    own = _OWN[v["kind"]]
-    for keys in _OWN.values():
+def check_optimiser(v, error):
+    own = OWN[v["kind"]]
+    for keys in OWN.values():
         for key in keys:
-            if key not in own and v[key] is not None:
+            if key not in own and v.get(key) is not None:
                 raise error(key, f"has no effect with kind = '{v['kind']}'")
     for key in own:
         if v[key] is None:
@@ -202,7 +202,7 @@ def _check_optimiser(v, error):
 OPTIMISER = Table(
     "optimiser",
     {
-        "kind": Key("str", "levenberg-marquardt", choices=tuple(_OWN), doc="how"),
+        "kind": Key("str", "levenberg-marquardt", choices=tuple(OWN), doc="how"),
         "epochs": Key("int", 100, low=1, doc="passes over the training set; iterations of levenberg-marquardt"),
         "damping": Key("float", None, above=0, doc="μ at the start; default 0.01"),
         "ridge": Key("float", None, low=0, doc="weight of the sum of squares of all parameters; default 1e-9"),
@@ -236,7 +236,7 @@ OPTIMISER = Table(
     },
     doc="levenberg-marquardt: whole set, dense normal equations, up to a few thousand parameters. l-bfgs: whole set, any number. "
     "adam, adamw: small batches.",
-    check=_check_optimiser,
+    check=check_optimiser,
 )
 
 VALIDATION = Table(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from ostwald.app.jobs.train_optimisers import minibatch
 from ostwald.app.jobs.train_schema import MINIBATCH
 from ostwald.app.potentials import PotentialError, load
 from ostwald.app.potentials.base import PRECISIONS
@@ -23,13 +24,11 @@ from ostwald.app.training.errors import UNITS, errors, predictions
 from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
 from ostwald.app.training.loss import Loss
-from ostwald.app.training.minibatch import Minibatch
 from ostwald.app.training.objective import PotentialObjective
-from ostwald.app.training.schedules import Plateau, Rate
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
 from ostwald.io.provenance import origin, provenance
-from ostwald.parallel.training import exchange, require
+from ostwald.parallel.training import require
 
 LARGE = 6000
 """Parameters beyond which dense normal equations are warned of."""
@@ -247,29 +246,13 @@ class Setup:
                     f"{self.network.size} parameters: the normal equations take {8e-9 * self.network.size**2:.2g} GB, adam would not need them"
                 )
             return
-        per_epoch = -(-len(chosen) // v["batch"])
-        period = v["period"] and v["period"] * per_epoch
-        if v["schedule"] == "plateau":
-            rate = Plateau(v["rate"], v["final_rate"], v["drop"], v["wait"], v["warmup"])
-        else:
-            rate = Rate(v["schedule"], v["rate"], v["final_rate"], v["epochs"] * per_epoch, period, v["warmup"])
-        self._exchange = exchange(v["communication"], world, v["compression"])
         starts = [weights[f"{name}_start"] for name in ("energy", "force", "stress")]
         if any(s is not None for s in starts):
             objective.prefactors = [
                 weights[name] if s is None else s for name, s in zip(("energy", "force", "stress"), starts)
             ]
-        self.trainer = Minibatch(
-            world,
-            objective,
-            self._exchange,
-            rate,
-            v["batch"],
-            seed=self.values["job"]["seed"],
-            decay=v["decay"] or 0.0,
-            clip=v["clip"],
-            average=v["average"],
-        )
+        self.trainer = minibatch(world, objective, v, self.values["job"]["seed"])
+        self._exchange = self.trainer.exchange
 
     def describe(self) -> str:
         """A few lines: data, functions, memory."""

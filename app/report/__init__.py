@@ -13,6 +13,7 @@ from ostwald.app.report.page import page
 from ostwald.app.report.phasefield import page as phasefield_page
 from ostwald.app.report.run import ReportError, read_run
 from ostwald.app.report.sequences import page as sequences_page
+from ostwald.app.report.surrogate import page as surrogate_page
 from ostwald.app.report.training import page as training_page
 from ostwald.io.text import write_text
 
@@ -37,6 +38,7 @@ def write_report(directory, output=None) -> Path:
         "rollout": phasefield_page,
         "sequences": sequences_page,
         "train": training_page,
+        "train-surrogate": surrogate_page,
     }
     text = pages.get(run.settings.get("job", {}).get("kind"), page)(run)
     try:
