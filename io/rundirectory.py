@@ -14,6 +14,7 @@ checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 potential.ostwald, potential/   what a training made: a model file; input.nn, scaling.data, weights.*.data
 surrogate.ostwald what a surrogate's training made: a model file
+members/          of an ensemble: the run directories of its members, 1, 2, …
 errors.json       its errors
 predictions.h5    what it says of the validation set, beside the labels
 descriptors.h5    its symmetry functions, while it runs
@@ -60,6 +61,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.potential = self.path / "potential"
         self.surrogate_file = self.path / "surrogate.ostwald"
+        self.members = self.path / "members"
         self.model_file = self.path / "potential.ostwald"
         self.errors_file = self.path / "errors.json"
         self.predictions_file = self.path / "predictions.h5"
@@ -182,7 +184,10 @@ class RunDirectory:
         mine += [self.sequences_file, self.profiles_file, self.timing_file, self.report_file]
         mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
         mine += [p for p in [self.dataset_file] if p.exists()] + sorted(self.parts.glob("part-*.dataset"))
-        return mine + [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
+        mine += [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
+        return mine + [
+            p for folder in sorted(self.members.glob("*")) for p in RunDirectory(folder, self.world)._files()
+        ]
 
     def _configurations(self, folder) -> list[Path]:
         return sorted(p for p in (self.path / folder).glob("step-*.xyz") if p.stem[5:].isdigit())

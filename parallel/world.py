@@ -238,6 +238,12 @@ class Timers:
         for section in self._sections.values():
             section.seconds, section.calls = 0.0, 0
 
+    def add(self, other: Timers):
+        """Counts the seconds of this rank in another world, a part of this one, as well."""
+        for name, section in other._sections.items():
+            mine = self(name)
+            mine.seconds, mine.calls = mine.seconds + section.seconds, mine.calls + section.calls
+
     def report(self) -> dict[str, tuple[float, float, float]]:
         """Collective: section -> (min, mean, max) seconds over ranks, the longest first."""
         mine = {name: section.seconds for name, section in self._sections.items()}

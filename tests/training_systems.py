@@ -8,6 +8,29 @@ from ostwald.app.potentials import load
 from ostwald.app.potentials.hdnnp import HDNNP
 from ostwald.io.datasets import LabelledStructure, open_dataset, write_dataset
 
+RUN = """
+[job]
+kind = "train"
+[data]
+file = "set.h5"
+fraction = 0.2
+[[radial]]
+cutoff = 5.0
+centred = 1
+shifted = 5
+first = 2.0
+[[angular]]
+cutoff = 4.5
+narrow = false
+zetas = [1, 2]
+centred = 1
+first = 2.0
+[network]
+nodes = [6]
+[optimiser]
+"""
+"""A run file up to the keys of its optimiser; set.h5: what nickel() makes."""
+
 
 def structures(seed, model, count=6, teacher=None):
     """LabelledStructures of random atoms of the model's elements; labels of `teacher` (a Model), else of the model."""

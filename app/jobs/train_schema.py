@@ -254,6 +254,33 @@ VALIDATION = Table(
     },
     doc="The potential with the lowest objective on the validation set is kept.",
 )
+
+
+def _check_ensemble(v, error):
+    if v["members"] == 1 and v["resample"] != "none":
+        raise error("resample", "has no effect on one member: set members")
+    if v["member"] is not None and v["member"] > v["members"]:
+        raise error("member", f"is {v['member']}, but there are {v['members']} members")
+
+
+ENSEMBLE = Table(
+    "ensemble",
+    {
+        "members": Key(
+            "int", 1, low=1, high=100, doc="potentials trained alike but for their random numbers: seed, seed + 1, …"
+        ),
+        "resample": Key(
+            "str",
+            "none",
+            choices=("none", "bootstrap", "folds"),
+            doc="none: all have the same training set; bootstrap: each has one of its own, drawn from it with replacement; folds: the set is "
+            "divided into as many parts as there are members, each validates with one of them and is trained on the others",
+        ),
+        "member": Key("int", None, low=1, doc="train only this one, from 1 (for the tasks of a job array)"),
+    },
+    doc="Several potentials in one job, by groups of ranks of their own; they make one potential, whose members' spread tells its uncertainty.",
+    check=_check_ensemble,
+)
 MEMORY = Table(
     "memory",
     {
@@ -270,7 +297,7 @@ PARALLEL = Table(
     doc="Ranks share structures.",
 )
 
-TABLES = [JOB, DATA, RADIAL, ANGULAR, NETWORK, LOSS, OPTIMISER, VALIDATION, MEMORY, PARALLEL, CHECKPOINT]
+TABLES = [JOB, DATA, RADIAL, ANGULAR, NETWORK, LOSS, OPTIMISER, VALIDATION, ENSEMBLE, MEMORY, PARALLEL, CHECKPOINT]
 
 
 def check_whole(values, path):
@@ -281,6 +308,13 @@ def check_whole(values, path):
     if values["network"]["start"] is not None and functions:
         raise RunFileError(
             f"{path}: [network] start: its symmetry functions are used, [[radial]] and [[angular]] have no effect"
+        )
+    ensemble, data = values["ensemble"], values["data"]
+    if ensemble["resample"] == "folds" and (key := next((k for k in ("validation", "fraction") if data[k]), None)):
+        raise RunFileError(f"{path}: [data] {key}: has no effect with [ensemble] resample = 'folds'")
+    if ensemble["members"] > 1 and values["optimiser"].get("communication") == "horovod":
+        raise RunFileError(
+            f"{path}: [optimiser] communication: Horovod knows all ranks of a process only: for an ensemble take mpi or torch"
         )
     loss = values["loss"]
     if not any(loss[name] for name in ("energy", "force", "stress")):

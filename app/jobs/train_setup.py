@@ -19,7 +19,7 @@ from ostwald.app.runfile import RunFileError
 from ostwald.app.training import described, start
 from ostwald.app.training.appraisal import dimers, energy_volume, evaluation_cost
 from ostwald.app.training.checks import check, infinite
-from ostwald.app.training.data import reference_energies, seen, split
+from ostwald.app.training.data import folds, reference_energies, seen, split
 from ostwald.app.training.errors import UNITS, errors, predictions
 from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
@@ -28,6 +28,7 @@ from ostwald.app.training.objective import PotentialObjective
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.datasets import DataSetError, open_dataset
 from ostwald.io.provenance import origin, provenance
+from ostwald.parallel import philox_generator
 from ostwald.parallel.training import require
 
 LARGE = 6000
@@ -47,6 +48,8 @@ class Setup:
     def __init__(self, world, values, path):
         self.world, self.values, self.path = world, values, path
         self._exchange = None
+        self.member = (values["ensemble"]["member"] or 1) - 1
+        self.seed = values["job"]["seed"] + self.member
         torch.set_num_threads(world.threads)
         optimiser = values["optimiser"]
         if optimiser["kind"] in MINIBATCH:
@@ -59,7 +62,7 @@ class Setup:
 
     def prepare(self, directory):
         """Descriptors, in a file of the run directory, then network and optimiser."""
-        self._describe(directory)
+        self.compute_descriptors(directory)
         self._network(self.descriptors.model)
         self._trainer()
         nodes = "-".join(str(layer[1]) for layer in self.network.layout[0])
@@ -89,13 +92,11 @@ class Setup:
             self.sets = {"training": whole, "validation": validation}
             self.indices = {name: np.arange(len(each)) for name, each in self.sets.items()}
         else:
-            part = table["fraction"] or 0.1
-            try:
-                chosen = split(whole, (1 - part, part), seed, table["block"], self._copies(whole))
-            except DataSetError as error:
-                raise self._fail("data", "fraction", str(error)) from None
             self.sets = {"training": whole, "validation": whole}
-            self.indices = dict(zip(("training", "validation"), chosen))
+            self.indices = dict(zip(("training", "validation"), self._divided(whole, seed)))
+        if self.values["ensemble"]["resample"] == "bootstrap":
+            random, own = philox_generator(seed, "bootstrap", self.member), self.indices["training"]
+            self.indices["training"] = np.sort(random.choice(own, len(own)))
         self.parts = {name: self.sets[name].select(chosen) for name, chosen in self.indices.items()}
         training, loss = self.parts["training"], self.values["loss"]
         for name, labels in (("energy", training.energy), ("force", training.forces), ("stress", training.stress)):
@@ -127,6 +128,18 @@ class Setup:
             raise self._fail(
                 "data", "file", f"{len(training)} structures cannot be shared out over {self.world.size} ranks"
             )
+
+    def _divided(self, whole, seed):
+        """Numbers of the structures of the training and of the validation set."""
+        table, ensemble = self.values["data"], self.values["ensemble"]
+        try:
+            if ensemble["resample"] == "folds":
+                return folds(whole, ensemble["members"], seed, table["block"], self._copies(whole))[self.member]
+            part = table["fraction"] or 0.1
+            return split(whole, (1 - part, part), seed, table["block"], self._copies(whole))
+        except DataSetError as error:
+            where = ("ensemble", "members") if ensemble["resample"] == "folds" else ("data", "fraction")
+            raise self._fail(*where, str(error)) from None
 
     def _copies(self, whole):
         """Equal numbers for equal structures, which stay on one side of the split; None where blocks are kept together."""
@@ -195,7 +208,8 @@ class Setup:
                 "single precision, or a higher limit",
             )
 
-    def _describe(self, directory):
+    def compute_descriptors(self, directory):
+        """Makes `data`."""
         own = self.values["memory"]["descriptors"]
         base = Path(own) if own else directory.descriptors_file
         self._temporary, self.data = [], {}
@@ -217,7 +231,7 @@ class Setup:
             found = reference_energies(training, v["data"]["energies"]).energies
             energies = {chemical_symbols[z]: energy for z, energy in found.items()}
             nodes = v["network"]["nodes"] or [20, 20]
-            model = start.with_networks(model, nodes, v["network"]["activation"], energies, v["job"]["seed"])
+            model = start.with_networks(model, nodes, v["network"]["activation"], energies, self.seed)
             if self.still:
                 self.world.log.warning(
                     f"{self.still} symmetry functions do not vary in the training set: they are of no use"
@@ -235,12 +249,12 @@ class Setup:
         plain = Loss(weights["energy"], weights["force"], weights["stress"], huber=huber)
         self.losses = {name: plain.of(part) for name, part in self.parts.items()}
         data, chosen, loss = self.data["training"], self.indices["training"], self.losses["training"]
-        objective, seed = PotentialObjective(self.network, data, chosen, loss), self.values["job"]["seed"]
+        objective = PotentialObjective(self.network, data, chosen, loss)
         if v["kind"] == "l-bfgs":
             self.trainer = LBFGS(world, objective, v["ridge"], v["memory"])
             return
         if v["kind"] == "levenberg-marquardt":
-            self.trainer = LevenbergMarquardt(world, objective, v["ridge"], v["damping"], v["part"], seed)
+            self.trainer = LevenbergMarquardt(world, objective, v["ridge"], v["damping"], v["part"], self.seed)
             if self.network.size > LARGE:
                 world.log.warning(
                     f"{self.network.size} parameters: the normal equations take {8e-9 * self.network.size**2:.2g} GB, adam would not need them"
@@ -251,7 +265,7 @@ class Setup:
             objective.prefactors = [
                 weights[name] if s is None else s for name, s in zip(("energy", "force", "stress"), starts)
             ]
-        self.trainer = minibatch(world, objective, v, self.values["job"]["seed"])
+        self.trainer = minibatch(world, objective, v, self.seed)
         self._exchange = self.trainer.exchange
 
     def describe(self) -> str:
@@ -268,6 +282,10 @@ class Setup:
         v = self.values["optimiser"]
         per_epoch = -(-len(self.parts["training"]) // v["batch"]) if v["kind"] in MINIBATCH else 1
         lines.append(f"optimiser   {v['kind']}, {v['epochs']} epochs, {v['epochs'] * per_epoch} updates")
+        ensemble = self.values["ensemble"]
+        if ensemble["members"] > 1:
+            which = "" if ensemble["member"] is None else f"number {ensemble['member']} of "
+            lines.append(f"ensemble    {which}{ensemble['members']} members, resampling: {ensemble['resample']}")
         return "\n".join(lines)
 
     # ---- during and after the training ------------------------------------------------------------------------------
@@ -305,9 +323,9 @@ class Setup:
             )
         directory.write_json(directory.errors_file, found)
         self._write_predictions(directory.predictions_file)
-        return {"microseconds_per_atom": self._appraise(directory)}
+        return {"microseconds_per_atom": self.appraise(directory)}
 
-    def _appraise(self, directory) -> dict:
+    def appraise(self, directory) -> dict:
         """Curves of crystals and dimers, in a file; what an evaluation costs in each precision. By rank 0, for all."""
         curves = cost = error = None
         if self.world.root:

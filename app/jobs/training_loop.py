@@ -250,33 +250,47 @@ def resume(world, kind: Kind, directory, walltime=None) -> int:
         world.use_threads(values["parallel"]["threads"])
         if walltime is not None:
             values["job"]["walltime"] = walltime
-        setup = kind.setup(world, values, target.run_file)
-        begin(world, values, setup, target)
-        trainer = setup.trainer
-        arrays = {"theta": trainer.theta, "best": trainer.theta}
-        arrays |= {name: value for name, value in trainer.state().items() if isinstance(value, np.ndarray)}
-        checkpoint = read_checkpoint(target.checkpoints, world, targets={name: (0, a) for name, a in arrays.items()})
-        for message in checkpoint.messages:
-            world.log.warning(message)
-        position = checkpoint.meta["job"]
-        trainer.theta = arrays["theta"]
-        trainer.restore(checkpoint.meta["optimiser"] | arrays)
-        if position["finished"] and world.bcast(_has_ended(target) if world.root else None):
-            setup.close()
-            world.log("this run is complete; nothing is left to do")
-            return 0
-        world.log(f"resumed at update {trainer.updates}, written by {checkpoint.ranks} ranks")
-        return Training(world, values, target, setup, position, arrays["best"]).run()
+        return go_on(world, values, kind.setup(world, values, target.run_file), target)
 
 
-def _has_ended(directory) -> bool:
-    """Whether what is written at the end of a training is all there; the figures are the last of it."""
-    file = directory.timing_file
-    return file.exists() and json.loads(read_text(file))["finished"]
+def go_on(world, values, setup, directory) -> int:
+    """Continues an open run directory from its newest valid checkpoint."""
+    begin(world, values, setup, directory)
+    trainer = setup.trainer
+    arrays = {"theta": trainer.theta, "best": trainer.theta}
+    arrays |= {name: value for name, value in trainer.state().items() if isinstance(value, np.ndarray)}
+    checkpoint = read_checkpoint(directory.checkpoints, world, targets={name: (0, a) for name, a in arrays.items()})
+    for message in checkpoint.messages:
+        world.log.warning(message)
+    position = checkpoint.meta["job"]
+    trainer.theta = arrays["theta"]
+    trainer.restore(checkpoint.meta["optimiser"] | arrays)
+    if position["finished"] and is_finished(world, directory.timing_file):
+        setup.close()
+        world.log("this run is complete; nothing is left to do")
+        return 0
+    world.log(f"resumed at update {trainer.updates}, written by {checkpoint.ranks} ranks")
+    return Training(world, values, directory, setup, position, arrays["best"]).run()
+
+
+def is_finished(world, timing_file) -> bool:
+    """Collective: whether what is written at the end of a training is all there; the figures are the last of it."""
+    return world.bcast(world.root and figures_of(timing_file).get("finished", False))
+
+
+def figures_of(timing_file) -> dict:
+    """What the last end of a training left; {} where there was none."""
+    return json.loads(read_text(timing_file)) if timing_file.exists() else {}
 
 
 def begin(world, values, setup, directory):
     """The head of the log; then the setup is prepared."""
+    introduce(world, values, setup, directory)
+    setup.prepare(directory)
+
+
+def introduce(world, values, setup, directory):
+    """The head of the log."""
     title = values["job"]["title"]
     world.log(f"Ostwald training{': ' + title if title else ''}")
     world.log(f"run directory {directory.path}")
@@ -284,7 +298,6 @@ def begin(world, values, setup, directory):
     world.log(setup.describe())
     for line in world.bcast(setup.findings() if world.root else None):
         world.log.warning(line)
-    setup.prepare(directory)
 
 
 def check(world, kind: Kind, path, ranks=None) -> int:

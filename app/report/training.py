@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 
 from ostwald.app.atoms.units import GPA
+from ostwald.app.report import ensemble
 from ostwald.app.report.page import heading, provenance, seconds_card, sources
 from ostwald.app.report.plots import INK, LINES, MUTED, blank, dress, legend, svg_of
 from ostwald.app.report.run import Run
@@ -17,7 +18,7 @@ from ostwald.io.text import read_text
 
 SHOWN = 1500
 """Points of a scatter plot, at most; of more, those with the largest errors and some of the others are drawn."""
-UNITS = {"energy": "meV/atom", "force": "eV/Å", "stress": "GPa"}
+UNITS = ensemble.UNITS
 
 
 def page(run: Run) -> str:
@@ -28,15 +29,19 @@ def page(run: Run) -> str:
     optimiser = s.get("optimiser", {})
     about = f"{s.get('data', {}).get('file', '')}; nodes {'-'.join(map(str, nodes))}; {optimiser.get('kind', 'levenberg-marquardt')}"
     body = [heading(run), f'<p class="lead">{escape(about)}</p>', tile_row(tiles(run, errors))]
-    if curves := learning(run):
+    folders = member_folders(run)
+    if curves := ensemble.learning(folders) if folders else learning(run):
         body.append(f'<h2>Learning</h2><div class="two">{cards(curves)}</div>')
     if "smooth_loss" in run.series:
         body.append(f'<h2>Learning rate</h2><div class="two">{cards(rates(run.series))}</div>')
+    if folders:
+        body.append(ensemble.members(folders))
     body.append(tables(errors))
     file = run.path / "predictions.h5"
     if file.exists():
         arrays, meta = open_arrays(file)
-        body.append(f'<h2>Validation set</h2><div class="two">{cards(parity(arrays, meta["groups"]))}</div>')
+        plots = parity(arrays, meta["groups"]) + (ensemble.spread(arrays) if "spread" in arrays else [])
+        body.append(f'<h2>Validation set</h2><div class="two">{cards(plots)}</div>')
         body.append(worst(arrays, meta["groups"]))
     file = run.path / "curves.json"
     if file.exists():
@@ -64,6 +69,14 @@ def page(run: Run) -> str:
     return document(run.title, body + sources(run))
 
 
+def member_folders(run) -> list:
+    """The run directories of the members, of an ensemble."""
+    how = run.settings.get("ensemble", {})
+    if how.get("members", 1) == 1 or how.get("member"):
+        return []
+    return [run.path / "members" / str(number) for number in range(1, how["members"] + 1)]
+
+
 def tiles(run, errors) -> list[tuple[str, str, str]]:
     """(value, unit, what) of the numbers at the top."""
     found = []
@@ -75,7 +88,7 @@ def tiles(run, errors) -> list[tuple[str, str, str]]:
         t = run.timing
         found += [
             (str(t["parameters"]), "", "parameters"),
-            (str(t["best_epoch"]), "", "best epoch"),
+            (str(t["members"]), "", "members") if "members" in t else (str(t["best_epoch"]), "", "best epoch"),
             (seconds(t["total_wall_seconds"]), "", f"wall time, {t['ranks']} ranks"),
         ]
     return found

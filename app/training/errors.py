@@ -65,11 +65,35 @@ class Errors:
         return "\n".join(lines)
 
 
+class _Sums:
+    """What Errors is made of, filled piece by piece."""
+
+    def __init__(self, groups):
+        shape = len(groups) + 1, len(QUANTITIES)
+        self.groups = list(groups)
+        self.count, self.absolute, self.square, self.largest = (np.zeros(shape) for _ in range(4))
+
+    def add(self, quantity, error, group):
+        """error (rows, components), in the units of labels, nan: not known; group (rows,)."""
+        k, error = QUANTITIES.index(quantity), np.abs(error) * FACTORS[quantity]
+        known = np.isfinite(error)
+        error = np.where(known, error, 0.0)
+        for into, values in ((self.count, known), (self.absolute, error), (self.square, error**2)):
+            into[:-1, k] += np.bincount(group, values.sum(axis=1), len(self.groups))
+        np.maximum.at(self.largest[:, k], group, error.max(axis=1))
+
+    def whole(self, world=None, loss=np.nan) -> Errors:
+        """Collective with a world: the sums of all ranks."""
+        sums, largest = np.stack([self.count, self.absolute, self.square]), self.largest
+        if world is not None:
+            sums, largest, loss = world.allreduce(sums), world.allreduce(largest, "max"), world.allreduce(loss)
+        sums[:, -1], largest[-1] = sums[:, :-1].sum(axis=1), largest[:-1].max(axis=0)
+        return Errors([*self.groups, "all"], *sums, largest, loss)
+
+
 def errors(world, network, data, indices, loss) -> Errors:
     """Collective: of some structures of a Described, by number; each rank takes a part. loss: Loss of them."""
-    groups = data.dataset.groups
-    shape = len(groups) + 1, len(QUANTITIES)
-    count, absolute, square, largest, total = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape), 0.0
+    sums, total = _Sums(data.dataset.groups), 0.0
     group = np.asarray(data.dataset.group)
     for chunk, batch, labels, outputs in _evaluated(world, network, data, indices):
         total += sum(float(r.double().square().sum()) for r in loss.residuals(outputs, batch, labels))
@@ -79,18 +103,20 @@ def errors(world, network, data, indices, loss) -> Errors:
             "force": outputs.forces - labels.forces,
             "stress": outputs.stress - labels.stress,
         }
-        for k, quantity in enumerate(QUANTITIES):
-            error = np.abs(found[quantity].double().cpu().numpy()) * FACTORS[quantity]
+        for quantity, error in found.items():
             rows = np.repeat(group[chunk], atoms) if quantity == "force" else group[chunk]
-            known = np.isfinite(error)
-            error = np.where(known, error, 0.0)
-            for into, values in ((count, known), (absolute, error), (square, error**2)):
-                into[:-1, k] += np.bincount(rows, values.sum(axis=1), len(groups))
-            np.maximum.at(largest[:, k], rows, error.max(axis=1))
-    sums = world.allreduce(np.stack([count, absolute, square]))
-    largest = world.allreduce(largest, "max")
-    sums[:, -1], largest[-1] = sums[:, :-1].sum(axis=1), largest[:-1].max(axis=0)
-    return Errors([*groups, "all"], *sums, largest, world.allreduce(total))
+            sums.add(quantity, error.double().cpu().numpy(), rows)
+    return sums.whole(world, total)
+
+
+def errors_of(found: dict, groups) -> Errors:
+    """Of the arrays that `predictions` gives; their loss is nan. groups: names."""
+    sums = _Sums(groups)
+    rows = {"energy": found["group"], "force": np.repeat(found["group"], found["counts"]), "stress": found["group"]}
+    arrays = {"energy": found["energy"][:, None], "force": found["forces"], "stress": found["stress"]}
+    for quantity, array in arrays.items():
+        sums.add(quantity, array[..., 1] - array[..., 0], rows[quantity])
+    return sums.whole()
 
 
 def predictions(world, network, data, indices) -> dict | None:

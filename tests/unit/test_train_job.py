@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
-from training_systems import nickel
+from training_systems import RUN, nickel
 
 from ostwald.app.cli import main
 from ostwald.app.commands import job_module
@@ -27,27 +27,6 @@ from ostwald.io.datasets import LabelledStructure, open_dataset, write_dataset
 from ostwald.io.modelfile import read_model
 from ostwald.parallel import CollectiveError
 
-RUN = """
-[job]
-kind = "train"
-[data]
-file = "set.h5"
-fraction = 0.2
-[[radial]]
-cutoff = 5.0
-centred = 1
-shifted = 5
-first = 2.0
-[[angular]]
-cutoff = 4.5
-narrow = false
-zetas = [1, 2]
-centred = 1
-first = 2.0
-[network]
-nodes = [6]
-[optimiser]
-"""
 OPTIMISERS = {
     "levenberg-marquardt": "epochs = 10",
     "l-bfgs": 'epochs = 10\nkind = "l-bfgs"\nmemory = 4\n[loss]\nforce_huber = 0.05\n[validation]\nobjective = "force"',
