@@ -212,10 +212,13 @@ def main():
     given = options.parse_args()
     found = {name: properties(name) for name in given.potential}
     print("\n".join(table(found)))
-    if given.json:
-        Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
     if given.plot:
         plot(found, given.plot)
+    if given.json:
+        for each in found.values():
+            for kind in each["crystals"].values():
+                del kind["curve"]
+        Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
