@@ -6,6 +6,7 @@ from ase import units
 from ase.build import bulk, fcc111
 from ase.md.verlet import VelocityVerlet
 
+from ostwald.app.cli import main
 from ostwald.app.potentials import load
 
 
@@ -66,3 +67,17 @@ def test_a_hot_crystal_stays_in_the_training_range_and_conserves_energy(calculat
     energy, forces, _ = compared(atoms, calculators)
     assert abs(energy) < 1e-3
     assert np.sqrt(np.mean(forces**2)) < 0.03
+
+
+def test_it_is_found_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["info", "ni-zhou.ostwald"]) == 0
+    assert "529 weights" in capsys.readouterr().out
+    assert main(["convert", "ni-zhou.ostwald", "n2p2"]) == 0
+    atoms = bulk("Ni", "fcc", a=3.4, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    energies = []
+    for name in ("n2p2", "ni-zhou.ostwald"):
+        atoms.calc = load(name).ase()
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == energies[1]
