@@ -225,6 +225,23 @@ def parser() -> argparse.ArgumentParser:
     nucleation.add_argument("--attachment", type=above_zero, help="attachment rate at the critical size, 1/ps")
     nucleation.add_argument("--output", "-o", default="nucleation", help="folder of the results (default: nucleation)")
 
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="errors of a potential on a data set",
+        description="Root-mean-square and mean absolute errors of energies, forces and stresses by group of a data set. Several "
+        "potentials: of their mean.",
+    )
+    evaluate.add_argument("set", help="data set")
+    evaluate.add_argument("potential", nargs="+", help="what [potential] file of a run may name")
+    evaluate.add_argument("--run", metavar="DIRECTORY", help="only structures of a training that has run")
+    evaluate.add_argument(
+        "--part", choices=("validation", "training"), default="validation", help="which of --run (default: validation)"
+    )
+    evaluate.add_argument(
+        "--units", nargs=2, metavar=("LENGTH", "ENERGY"), help="of files that do not state them, such as bohr Hartree"
+    )
+    evaluate.add_argument("--json", metavar="FILE", help="write the numbers there, too")
+
     report = commands.add_parser(
         "report",
         help="write the report page of a run directory",

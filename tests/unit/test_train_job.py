@@ -53,7 +53,7 @@ def run_file(tmp_path, labelled):
     return write
 
 
-def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
+def test_from_labels_to_molecular_dynamics(run_file, labelled, world, tmp_path):
     """A potential trained on EAM labels: small errors, the network's forces to rounding, energy conserved."""
     path = run_file(RUN.replace("[6]", "[10]") + "epochs = 40")
     assert train.run(world, path, tmp_path / "run") == 0
@@ -78,6 +78,15 @@ def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
     assert str(tmp_path) not in str(found.provenance)
     for what, text in ((tmp_path / "run", "trained on 24 structures"), (path, "(train)")):
         assert text in describe(what)
+    for part in ("training", "validation"):  # what the native evaluator is asked for by structure
+        command = ["evaluate", labelled, tmp_path / "run/potential.ostwald", "--run", tmp_path / "run", "--part", part]
+        assert main([*map(str, command), "--json", str(tmp_path / "e.json")]) == 0
+        again = json.loads((tmp_path / "e.json").read_text())["errors"]
+        assert set(again) == set(errors[part])
+        for group, found in again.items():
+            for quantity, numbers in found.items():
+                for name in ("number", "rmse", "mae", "largest"):
+                    assert numbers[name] == pytest.approx(errors[part][group][quantity][name], rel=1e-5, abs=1e-6)
     atoms = bulk("Ni", cubic=True, a=3.53) * 2
     atoms.calc = load(tmp_path / "run/potential.ostwald").ase()
     teacher = atoms.copy()
