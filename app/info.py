@@ -19,12 +19,10 @@ def describe(path) -> str:
     """
     path = Path(path)
     if not path.exists():
-        from ostwald.app.potentials.registry import load, located
+        from ostwald.app import potentials
 
         if ":" in str(path):
-            return f"{path}: {load(str(path)).describe()}"
-        path = located(path)
-    if not path.exists():
+            return f"{path}: {potentials.load(str(path)).describe()}"
         raise FileNotFoundError(f"{path}: no such file or directory")
     if path.is_dir() and (path / "run.toml").exists():
         return _run_directory(path)

@@ -19,8 +19,13 @@ JOB = Table(
 )
 SEQUENCES = Table(
     "sequences",
-    {"file": Key("path", doc="what a job of kind = 'sequences' made")},
-    doc="Files to learn from, of the same grid, frames and parameters. Which sequences are for validation is said in them.",
+    {
+        "file": Key(
+            "path",
+            doc="what a job of kind = 'sequences' made: its file, its run directory, or a pattern of those of its parts",
+        )
+    },
+    doc="Sets to learn from, of the same grid, frames and parameters. Which sequences are for validation is said in them.",
     many=True,
     required=True,
 )

@@ -14,6 +14,7 @@ from ostwald.app.jobs.train_surrogate_schema import architecture, parameter_name
 from ostwald.app.runfile import RunFileError
 from ostwald.app.surrogate import model
 from ostwald.app.surrogate.data import TrainingSequences
+from ostwald.app.surrogate.inference import Inference
 from ostwald.app.surrogate.network import Network
 from ostwald.app.surrogate.objective import Augmentation, Curriculum, Loss, Scaling, SequenceObjective, plan
 from ostwald.io.arrayfile import ArrayFile
@@ -23,6 +24,8 @@ from ostwald.parallel.training import require
 
 SHOWN = 6
 """Frames of a sequence in the report."""
+DEPLOYED = 3
+"""Steps after which native inference is compared with torch."""
 
 
 class Setup:
@@ -254,6 +257,10 @@ class Setup:
         directory.write_json(directory.errors_file, {"validation": errors})
         self._write_predictions(directory.predictions_file, rmse, still, drift)
         self._save(directory.surrogate_file, errors)
+        difference = self._deployed(directory.surrogate_file)
+        world.log(f"            as native inference reads it, φ differs by {difference:.1e} after {DEPLOYED} steps")
+        if difference > 1e-9:
+            world.log.warning(f"the surrogate on the disk does not give the network's φ: {difference:.1e} apart")
         return {"validation": errors, "point_step_operations": self.architecture.operations}
 
     def _write_predictions(self, path, rmse, still, drift):
@@ -302,6 +309,26 @@ class Setup:
                 error = caught
         self.world.agree(error)
         self.world.log(f"surrogate   {path}")
+
+    def _deployed(self, path) -> float:
+        """The largest difference of φ between the surrogate in a file, run natively, and its network in torch, in double precision, some
+        steps after the first frame of a sequence of the validation set."""
+        item, shape = self.data.items["validation"][0], self.data.shape
+        surrogate, first = model.load(path), self.data.read(item)[0].astype(float)
+        parameters = self.objective.scaled.of(self.data.parameters[item])
+        native, network = (
+            Inference(surrogate.architecture, surrogate.arrays, "double"),
+            Network(surrogate.architecture, torch.float64),
+        )
+        network.load(surrogate.arrays)
+        phi, hidden = native.empty(shape)
+        phi[..., : shape[-1]] = first
+        for _ in range(DEPLOYED):
+            native.step(phi, hidden, shape, parameters)
+        with torch.no_grad():
+            given = torch.from_numpy(parameters)[None] if len(parameters) else None
+            wanted = network.roll_out(torch.from_numpy(first)[None, None], DEPLOYED, given)[0, -1].numpy()
+        return float(np.abs(phi[..., : shape[-1]] - wanted).max())
 
     def close(self, keep=False):
         """Ends communication."""

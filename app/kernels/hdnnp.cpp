@@ -15,8 +15,8 @@
 #define OSTWALD_HALF_WIDTH_FLOAT 1  // rows of neighbours are short
 #include <pybind11/stl.h>
 
+#include "hdnnp_functions.hpp"
 #include "hdnnp_network.hpp"
-#include "hdnnp_slopes.hpp"
 
 namespace ostwald {
 
@@ -163,6 +163,48 @@ class HDNNP {
     double scale = 1, offset = 0;
   };
 
+  // Triplets of a group. Fields lie one behind the other, each `stride` numbers long, in the thread's store.
+  struct List {
+    size_t at = 0, stride = 0, index = 0;  // where fields begin in the store, neighbours k in the list of indices
+    int count = 0;
+    std::vector<int> start;  // by j: the first triplet; one more than there are j
+  };
+  enum Field { S, P, F, H, R, E };  // pass 1: s, r_j² + r_k², f_j f_k, 1/(r_j r_k), r_j + r_k, then E_a
+  enum Kept { C = P, L = F, INVERSE = R };  // pass 2: cos theta and L(r_jk) in their place, 1/r_jk where needed
+
+  // What a thread needs; grows to the largest neighbourhood met.
+  template <class T> struct Work {
+    using V = vec<T>;
+    int capacity = 0;  // slots
+    std::vector<int32_t> near;
+    std::vector<int> begin, count;        // segments by element: first slot, neighbours
+    std::vector<int> element;             // of the near ones
+    aligned_vector<int32_t> index, second;  // rows of the neighbours; slots k of the triplets
+    aligned_vector<T> x, y, z, r, inverse_r, r2, d, tx, ty, tz;
+    aligned_vector<T> shape, slope, rho;  // (shapes or radials, capacity): f, L, rho
+    aligned_vector<T> ends8, sums8;       // (capacity, 8): 1 1 1 1 x y z 0, and by shape what is summed of it
+    aligned_vector<T> store, rows;        // fields of the triplets; their rows (triplets, 8)
+    aligned_vector<V> sums, values;
+    aligned_vector<V> bases;              // of the harmonics: (vectors of neighbours, basis)
+    aligned_vector<T> moments, field;     // A_lm: by element and density; dE/dA_lm, twice as long: b, then b kappa
+    std::vector<size_t> moments_at;       // by element
+    std::vector<double> squares, pull;    // by element and density: sum_j rho_j²; dE/d of it
+    std::vector<List> lists;              // by group
+    aligned_vector<T> value_of, slope_of; // coefficients of a group: (radials, terms)
+    aligned_vector<double> g, input, gradient, dg, scratch;
+
+    void reserve(int slots, size_t shapes, size_t radials) {
+      if (slots > capacity) {
+        capacity = (slots + 31) / 16 * 16;
+        index.resize(capacity), ends8.resize(8 * capacity);
+        for (auto* a : {&x, &y, &z, &r, &inverse_r, &r2, &d, &tx, &ty, &tz}) a->resize(capacity);
+      }
+      if (shape.size() < shapes * capacity) shape.resize(shapes * capacity), slope.resize(shapes * capacity);
+      if (sums8.size() < 8 * shapes * capacity) sums8.resize(8 * shapes * capacity);
+      if (rho.size() < radials * capacity) rho.resize(radials * capacity);
+    }
+  };
+
   Call check(py::handle positions, py::handle types, int64_t nlocal, py::handle offsets, py::handle indices, py::handle forces,
              py::handle energies, py::handle virials, int threads, bool = true) {
     return checked_call(positions, types, nlocal, offsets, indices, forces, energies, virials, int(type_elements_.size()), threads);
@@ -171,6 +213,531 @@ class HDNNP {
   Totals run(const Call& call, const Task& task) {
     py::gil_scoped_release release;
     return mixed_ ? evaluate<float>(call, task, narrow_) : evaluate<double>(call, task, wide_);
+  }
+
+  // ---- (1) neighbours ----------------------------------------------------------------------------------------------------
+
+  template <class T> __attribute__((noinline)) void gather(const Call& call, const Centre<T>& centre, int64_t i, float reach2, Work<T>& w) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>, D = lanes<double>, parts = W / D;
+    const int64_t from = call.offsets[i], length = call.offsets[i + 1] - from;
+    const int32_t far = int32_t(call.nall);
+    if (int64_t(w.near.size()) < length + 4 * lanes<float>) w.near.resize(length + 4 * lanes<float>);
+    const int n = pick(rows_, i, call.indices + from, length, call.indices + call.offsets[call.nlocal], reach2, far, w.near.data());
+    // by element, each part padded to whole vectors
+    w.begin.resize(elements_ + 1), w.count.resize(elements_);
+    w.reserve(n + (elements_ + 1) * W, centre.shapes.size(), centre.radials.size());
+    w.element.resize(std::max(w.element.size(), size_t(n)));
+    for (int k = 0; k < n; k++) w.element[k] = type_elements_[call.types[w.near[k]]];
+    int slots = 0;
+    for (int e = 0; e < elements_; e++) {
+      w.begin[e] = slots;
+      for (int k = 0; k < n; k++) {  // without a branch: which element comes is hard to predict
+        w.index[slots] = w.near[k];
+        slots += w.element[k] == e;
+      }
+      w.count[e] = slots - w.begin[e];
+      while (slots % W) w.index[slots++] = far;
+    }
+    w.begin[elements_] = slots;
+
+    const double* c = &rows_.exact[4 * i];
+    const T beyond = T(1e4 * cutoff_), limit = T(cutoff_ * cutoff_);  // beyond: no third side is short either
+    for (int s = 0; s < slots; s += W) {
+      vec<double> dx[parts], dy[parts], dz[parts], t[parts];
+      for (int p = 0; p < parts; p++) {
+        load_rows(rows_.exact.data(), 4, &w.index[s + p * D], dx[p], dy[p], dz[p], t[p]);
+        dx[p] -= c[0], dy[p] -= c[1], dz[p] -= c[2];
+      }
+      V x = from_double<T>(dx), y = from_double<T>(dy), z = from_double<T>(dz);
+      V r2 = x * x + y * y + z * z;
+      const ivec<T> out = r2 >= limit;  // NaN stays in
+      x = out ? splat(beyond) : x, y = out ? V{} : y, z = out ? V{} : z;
+      r2 = out ? splat(beyond * beyond) : r2;
+      const V inverse = rsqrt(r2), r = r2 * inverse;
+      store(&w.x[s], x), store(&w.y[s], y), store(&w.z[s], z);
+      store(&w.r2[s], r2), store(&w.r[s], r), store(&w.inverse_r[s], inverse);
+      const V one = splat(T(1));
+      store_rows<T>(&w.ends8[8 * s], one, one, one, one);
+      store_rows<T>(&w.ends8[8 * s + 4], x, y, z, V{});
+    }
+    for (int e = 0; e < elements_; e++) {
+      for (int shape : centre.used_shapes[e])
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          V f, l;
+          centre.shapes[shape].logarithmic(load(&w.r[s]), load(&w.inverse_r[s]), f, l);
+          store(&w.shape[size_t(shape) * w.capacity + s], f), store(&w.slope[size_t(shape) * w.capacity + s], l);
+        }
+      for (int n : centre.used[e]) {
+        const Radial<T>& a = centre.radials[n];
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          const V x = load(&w.r[s]) - a.shift;
+          store(&w.rho[size_t(n) * w.capacity + s], exp2(-a.eta2 * x * x) * load(&w.shape[size_t(a.shape) * w.capacity + s]));
+        }
+      }
+    }
+  }
+
+  // ---- (2) symmetry functions -----------------------------------------------------------------------------------------------
+
+  template <class T> void symmetry_functions(const Centre<T>& centre, Work<T>& w) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>;
+    std::fill(w.g.begin(), w.g.end(), 0.0);
+    for (int e = 0; e < elements_; e++)
+      for (const RadialUse& u : centre.two_body[e]) {
+        V sum{};
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) sum += load(&w.rho[size_t(u.radial) * w.capacity + s]);
+        w.g[u.function] += u.weight * sum_double(sum);
+      }
+    if (centre.wide.degree)
+      with_degree(centre.wide.degree, [&](auto degree) { wide_functions<T, degree()>(centre, w); });
+    size_t used = 0, indices = 0;
+    for (size_t n = 0; n < centre.groups.size(); n++) {
+      const AngularGroup<T>& group = centre.groups[n];
+      List& list = w.lists[n];
+      list.at = used, list.index = indices;
+      if (group.narrow) collect<T, true>(centre, group, w, list);
+      else collect<T, false>(centre, group, w, list);
+      const int fields = E + int(group.radials.size());
+      used += size_t(fields) * list.stride, indices += list.stride;
+      w.sums.assign(group.radials.size() * group.terms, V{});
+      with_pattern(group.pattern, [&](auto terms) __attribute__((always_inline)) {
+        if (group.narrow) add_functions<T, true>(centre, group, terms, w, list);
+        else add_functions<T, false>(centre, group, terms, w, list);
+      });
+      for (const Entry& e : group.entries) w.g[e.function] += e.weight * sum_double(w.sums[e.radial * group.terms + e.term]);
+    }
+  }
+
+  // Packs the triplets of a group; narrow: those whose third side is below the cutoff.
+  template <class T, bool narrow> __attribute__((noinline)) void collect(const Centre<T>& centre, const AngularGroup<T>& group, Work<T>& w, List& list) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>;
+    const bool same = group.first == group.second;
+    const T reach = centre.shapes[group.shape].reach;
+    const int j0 = w.begin[group.first], n1 = w.count[group.first], k0 = w.begin[group.second], n2 = w.count[group.second];
+    // a row of the list per j may be written a vector too far; the last vector is filled up
+    const size_t most = same ? size_t(n1) * (n1 > 0 ? n1 - 1 : 0) / 2 : size_t(n1) * n2;
+    list.stride = (most + 2 * W) / 16 * 16 + 16;
+    const size_t fields = E + group.radials.size();
+    if (w.store.size() < list.at + fields * list.stride) w.store.resize((list.at + fields * list.stride) * 5 / 4);
+    if (w.second.size() < list.index + list.stride) w.second.resize((list.index + list.stride) * 5 / 4);
+    T* at = w.store.data() + list.at;
+    T *ps = at + S * list.stride, *pp = at + P * list.stride, *pf = at + F * list.stride, *ph = at + H * list.stride, *pr = at + R * list.stride;
+    int32_t* second = w.second.data() + list.index;
+    const T* shape = &w.shape[size_t(group.shape) * w.capacity];
+    const V reach2 = splat(reach * reach);
+    const T outside2 = T(4 * cutoff_ * cutoff_);
+    index_vec<T> lane;
+    for (int l = 0; l < W; l++) lane[l] = l;
+    list.start.resize(n1 + 1);
+    int n = 0;
+    for (int j = 0; j < n1; j++) {
+      list.start[j] = n;
+      const int js = j0 + j, k1 = k0 + (same ? j : n2);
+      if (w.r2[js] >= outside2) continue;  // beyond every cutoff, where several of them lie on one place; NaN goes on
+      const T xj = w.x[js], yj = w.y[js], zj = w.z[js], r2j = w.r2[js], ij = w.inverse_r[js], fj = shape[js], rj = w.r[js];
+      for (int k = k0; k < k1; k += W) {
+        const V p = r2j + load(&w.r2[k]);
+        const V s = p - T(2) * (xj * load(&w.x[k]) + yj * load(&w.y[k]) + zj * load(&w.z[k]));
+        bits_t live = first<T>(k1 - k);
+        if constexpr (narrow) {
+          live &= ~less(reach2, s);  // NaN stays in
+        }
+        compress(ps + n, live, s);
+        compress(pp + n, live, p);
+        compress(pf + n, live, fj * load(&shape[k]));
+        compress(ph + n, live, ij * load(&w.inverse_r[k]));
+        if (group.shifted) compress(pr + n, live, rj + load(&w.r[k]));
+        compress_index<T>(second + n, live, lane + k);
+        n += __builtin_popcount(live);
+      }
+    }
+    list.start[n1] = list.count = n;
+    store(ps + n, splat(T(1.02) * reach * reach)), store(pp + n, splat(T(1))), store(pf + n, V{}), store(ph + n, V{}), store(pr + n, V{});
+  }
+
+  // Sums over the list of E_a P_t; leaves what pass 2 needs.
+  template <class T, bool narrow, class Terms>
+  __attribute__((noinline)) void add_functions(const Centre<T>& centre, const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>, fixed = Terms::terms;
+    const int na = int(group.radials.size()), nt = fixed ? fixed : group.terms;
+    T* at = w.store.data() + list.at;
+    const size_t stride = list.stride;
+    const Shape<T> shape = centre.shapes[group.shape];
+    const Radial<T>* radials = group.radials.data();
+    const auto* used = group.used.data();
+    const bool shifted = group.shifted;
+    V* sums = w.sums.data();
+    if (int(w.values.size()) < 2 * nt) w.values.resize(2 * nt);
+    V* all = w.values.data();
+    for (int n = 0; n < list.count; n += W) {
+      T* t = at + n;
+      const V s = load(t + S * stride), p = load(t + P * stride);
+      V f = load(t + F * stride), square = p, is{}, rjk{};
+      if constexpr (narrow) {
+        V fjk, l;
+        is = rsqrt(s), rjk = s * is;
+        shape.logarithmic(rjk, is, fjk, l);
+        f *= fjk, square += s;
+        store(t + L * stride, l);
+      }
+      const V c = T(0.5) * load(t + H * stride) * (p - s);
+      store(t + C * stride, c);
+      V length{};
+      if (shifted) {
+        length = load(t + R * stride);
+        if constexpr (narrow) length += rjk, store(t + INVERSE * stride, is);
+      }
+      V value[fixed ? fixed : 1], derivative[fixed ? fixed : 1];
+      if constexpr (fixed > 0) Terms::evaluate(c, value, derivative);
+      else
+        for (int k = 0; k < nt; k++) group.term[k](c, all[k], all[nt + k]);
+      for (int a = 0; a < na; a++) {
+        V exponent = square;
+        if (shifted) exponent += radials[a].shift * ((narrow ? T(3) : T(2)) * radials[a].shift - T(2) * length);
+        const V e = f * exp2(-radials[a].eta2 * exponent);
+        store(t + (E + a) * stride, e);
+        V* sum = sums + a * nt;
+        if constexpr (fixed > 0) {
+          for (int z = 0; z < fixed / 2; z++)
+            if (used[a][z]) sum[2 * z] += e * value[2 * z], sum[2 * z + 1] += e * value[2 * z + 1];
+        } else {
+          for (int k = 0; k < nt; k++) sum[k] += e * all[k];
+        }
+      }
+    }
+  }
+
+  // lanes<double> numbers from p on.
+  template <class T> static OSTWALD_INLINE vec<double> widen(const T* p) {
+    vec<double> a;
+    for (int k = 0; k < lanes<double>; k++) a[k] = p[k];
+    return a;
+  }
+
+  // Wide functions, and what their forces need.
+  template <class T, int degree> void wide_functions(const Centre<T>& centre, Work<T>& w) {
+    using V = vec<T>;
+    using Y = Harmonics<T, degree>;
+    constexpr int W = lanes<T>, D = lanes<double>, stride = Y::padded, wide_vectors = Y::padded / D;
+    const auto& tables = Y::tables();
+    const size_t vectors = w.begin[elements_] / W;
+    if (w.bases.size() < vectors * Y::basis) w.bases.resize(vectors * Y::basis * 5 / 4);
+    w.moments_at.resize(elements_ + 1);
+    w.moments_at[0] = 0;
+    for (int e = 0; e < elements_; e++) w.moments_at[e + 1] = w.moments_at[e] + centre.wide.densities[e].size();
+    if (w.moments.size() < w.moments_at[elements_] * stride) w.moments.resize(w.moments_at[elements_] * stride);
+    w.squares.assign(w.moments_at[elements_], 0.0);
+    for (int e = 0; e < elements_; e++) {
+      const auto& densities = centre.wide.densities[e];
+      if (densities.empty()) continue;
+      const int n = (w.begin[e + 1] - w.begin[e]) / W;
+      V* bases = w.bases.data() + size_t(w.begin[e] / W) * Y::basis;
+      for (int v = 0; v < n; v++) {
+        const int s = w.begin[e] + v * W;
+        const V i = load(&w.inverse_r[s]);
+        Y::evaluate(tables, i * load(&w.x[s]), i * load(&w.y[s]), i * load(&w.z[s]), bases + v * Y::basis);
+      }
+      for (size_t d = 0; d < densities.size(); d++) {
+        const T* rho = &w.rho[size_t(densities[d]) * w.capacity + w.begin[e]];
+        V sums[stride];
+        for (int k = Y::count; k < stride; k++) sums[k] = V{};
+        Y::accumulate(bases, rho, n, sums);
+        T* moments = &w.moments[(w.moments_at[e] + d) * stride];
+        for (int k = 0; k < stride; k += 8) lane_sums<T>(sums + k, moments + k);
+        V square{};
+        for (int v = 0; v < n; v++) square += load(rho + v * W) * load(rho + v * W);
+        w.squares[w.moments_at[e] + d] = sum_double(square);
+      }
+    }
+    for (const WidePair& pair : centre.wide.pairs) {
+      const size_t a = w.moments_at[pair.first] + pair.first_density, b = w.moments_at[pair.second] + pair.second_density;
+      const T *x = &w.moments[a * stride], *y = &w.moments[b * stride];
+      vec<double> product[wide_vectors];
+      for (int k = 0; k < wide_vectors; k++) product[k] = widen<T>(x + k * D) * widen<T>(y + k * D);
+      for (size_t from = 0; from < pair.functions.size(); from += 8) {
+        const size_t n = std::min<size_t>(8, pair.functions.size() - from);
+        vec<double> sums[8] = {};
+        for (size_t f = 0; f < n; f++)
+          for (int k = 0; k < wide_vectors; k++) sums[f] += product[k] * load(&pair.coefficient[(from + f) * stride + k * D]);
+        alignas(64) double values[8];
+        lane_sums<double>(sums, values);
+        for (size_t f = 0; f < n; f++) w.g[pair.functions[from + f]] += values[f] - pair.self[from + f] * w.squares[a];
+      }
+    }
+  }
+
+  // ---- (4) forces ---------------------------------------------------------------------------------------------------------------
+
+  // From dE/dG the gradients D and T of every neighbour.
+  template <class T> void contract(const Centre<T>& centre, const double* dg, Work<T>& w) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>;
+    const int slots = w.begin[elements_];
+    const size_t shapes = centre.shapes.size();
+    for (auto* a : {&w.d, &w.tx, &w.ty, &w.tz}) std::fill(a->begin(), a->begin() + slots, T(0));
+    for (size_t s = 0; s < shapes; s++) std::fill_n(w.sums8.begin() + 8 * s * w.capacity, 8 * slots, T(0));
+    for (int e = 0; e < elements_; e++)
+      for (const RadialUse& u : centre.two_body[e]) {
+        const Radial<T>& a = centre.radials[u.radial];
+        const T factor = T(u.weight * dg[u.function]), eta = T(2) * a.eta;
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          const V l = load(&w.slope[size_t(a.shape) * w.capacity + s]) - eta * (T(1) - a.shift * load(&w.inverse_r[s]));
+          store(&w.d[s], load(&w.d[s]) + factor * load(&w.rho[size_t(u.radial) * w.capacity + s]) * l);
+        }
+      }
+    if (centre.wide.degree)
+      with_degree(centre.wide.degree, [&](auto degree) { contract_wide<T, degree()>(centre, dg, w); });
+    for (size_t n = 0; n < centre.groups.size(); n++) {
+      const AngularGroup<T>& group = centre.groups[n];
+      const List& list = w.lists[n];
+      if (list.count == 0) continue;
+      w.value_of.assign(group.radials.size() * group.terms, T(0)), w.slope_of.assign(w.value_of.size(), T(0));
+      for (const Entry& e : group.entries) {
+        const double c = e.weight * dg[e.function];
+        const int at = e.radial * group.terms + e.term;
+        w.value_of[at] += T(c), w.slope_of[at] += T(c * group.slope[e.term]);
+      }
+      if (std::all_of(w.value_of.begin(), w.value_of.end(), [](T x) { return x == T(0); })) continue;
+      with_pattern(group.pattern, [&](auto terms) __attribute__((always_inline)) {
+        if (group.narrow) make_rows<T, true>(group, terms, w, list);
+        else make_rows<T, false>(group, terms, w, list);
+      });
+      add_rows<T>(group, w, list);
+    }
+    for (size_t n = 0; n < shapes; n++)
+      for (int s = 0; s < slots; s += W) {
+        int32_t row[W];
+        for (int l = 0; l < W; l++) row[l] = s + l;
+        const T* from = &w.sums8[8 * n * w.capacity];
+        V a, s0, turn, s2, x, y, z, none;
+        load_rows(from, 8, row, a, s0, turn, s2);
+        load_rows(from + 4, 8, row, x, y, z, none);
+        const V i = load(&w.inverse_r[s]), l = load(&w.slope[n * w.capacity + s]);
+        store(&w.d[s], load(&w.d[s]) + a + l * s0 + i * (s2 - i * turn));
+        store(&w.tx[s], load(&w.tx[s]) + x);
+        store(&w.ty[s], load(&w.ty[s]) + y);
+        store(&w.tz[s], load(&w.tz[s]) + z);
+      }
+  }
+
+  // Gradients of wide functions, added to those of the neighbours.
+  template <class T, int degree> void contract_wide(const Centre<T>& centre, const double* dg, Work<T>& w) {
+    using V = vec<T>;
+    using Y = Harmonics<T, degree>;
+    constexpr int W = lanes<T>, D = lanes<double>, stride = Y::padded, wide_vectors = Y::padded / D;
+    const auto& tables = Y::tables();
+    const auto wanted = [&](const WidePair& pair) {
+      return std::any_of(pair.functions.begin(), pair.functions.end(), [&](int f) { return dg[f] != 0; });
+    };
+    if (std::none_of(centre.wide.pairs.begin(), centre.wide.pairs.end(), wanted)) return;
+    const size_t total = w.moments_at[elements_];
+    w.field.assign(total * 2 * stride, T(0)), w.pull.assign(total, 0.0);
+    for (const WidePair& pair : centre.wide.pairs) {
+      const size_t a = w.moments_at[pair.first] + pair.first_density, b = w.moments_at[pair.second] + pair.second_density;
+      vec<double> c[wide_vectors] = {};
+      for (size_t n = 0; n < pair.functions.size(); n++) {
+        const double g = dg[pair.functions[n]];
+        for (int k = 0; k < wide_vectors; k++) c[k] += g * load(&pair.coefficient[n * stride + k * D]);
+        w.pull[a] -= g * pair.self[n];
+      }
+      const T *x = &w.moments[a * stride], *y = &w.moments[b * stride];
+      T *fx = &w.field[a * 2 * stride], *fy = &w.field[b * 2 * stride];
+      T factor[stride];
+      for (int k = 0; k < wide_vectors; k++)
+        for (int l = 0; l < D; l++) factor[k * D + l] = T(c[k][l]);
+      for (int k = 0; k < stride; k++) fx[k] += factor[k] * y[k];
+      for (int k = 0; k < stride; k++) fy[k] += factor[k] * x[k];  // twice the same where a is b
+    }
+    for (size_t d = 0; d < total; d++) {
+      T* field = &w.field[d * 2 * stride];
+      for (int k = 0; k < Y::count; k++) field[stride + k] = field[k] * T(tables.kappa[k]);
+    }
+    V value[16];
+    for (int e = 0; e < elements_; e++) {
+      const auto& densities = centre.wide.densities[e];
+      for (size_t block = 0; block < densities.size(); block += 16) {
+        const int nd = int(std::min<size_t>(16, densities.size() - block));
+        const T* field = &w.field[(w.moments_at[e] + block) * 2 * stride];
+        for (int s = w.begin[e]; s < w.begin[e + 1]; s += W) {
+          const auto rho = [&](int d) __attribute__((always_inline)) { return load(&w.rho[size_t(densities[block + d]) * w.capacity + s]); };
+          V gx, gy, gz, along{};
+          Y::gradient(w.bases.data() + size_t(s / W) * Y::basis, field, nd, rho, value, gx, gy, gz);
+          const V i = load(&w.inverse_r[s]), x = load(&w.x[s]), y = load(&w.y[s]), z = load(&w.z[s]);
+          for (int d = 0; d < nd; d++) {
+            const Radial<T>& a = centre.radials[densities[block + d]];
+            const V r = rho(d), q = r * (value[d] + T(2 * w.pull[w.moments_at[e] + block + d]) * r);
+            along += q * (load(&w.slope[size_t(a.shape) * w.capacity + s]) - T(2) * a.eta * (T(1) - a.shift * i));
+          }
+          const V i2 = i * i, turn = (gx * x + gy * y + gz * z) * i;  // of the unit vector only what is across counts
+          store(&w.d[s], load(&w.d[s]) + along - turn * i2);
+          store(&w.tx[s], load(&w.tx[s]) + gx * i);
+          store(&w.ty[s], load(&w.ty[s]) + gy * i);
+          store(&w.tz[s], load(&w.tz[s]) + gz * i);
+        }
+      }
+    }
+  }
+
+  // The rows (A, S0, C c, S2, tau, tau, tau, tau) of a group's triplets.
+  template <class T, bool narrow, class Terms> __attribute__((noinline)) void make_rows(const AngularGroup<T>& group, Terms, Work<T>& w, const List& list) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>, fixed = Terms::terms;
+    const int na = int(group.radials.size()), nt = fixed ? fixed : group.terms;
+    const T* at = w.store.data() + list.at;
+    const size_t stride = list.stride;
+    const Radial<T>* radials = group.radials.data();
+    const auto* used = group.used.data();
+    const bool shifted = group.shifted;
+    V* all = w.values.data();
+    if (w.rows.size() < 8 * (size_t(list.count) + W)) w.rows.resize(10 * (size_t(list.count) + W));
+    for (int n = 0; n < list.count; n += W) {
+      const T* t = at + n;
+      const V c = load(t + C * stride), h = load(t + H * stride);
+      V value[fixed ? fixed : 1], derivative[fixed ? fixed : 1];
+      if constexpr (fixed > 0) Terms::evaluate(c, value, derivative);
+      else
+        for (int k = 0; k < nt; k++) group.term[k](c, all[k], all[nt + k]);
+      V s0{}, s1{}, s2{}, gamma{};
+      for (int a = 0; a < na; a++) {
+        V p{}, dp{};
+        const T *cv = &w.value_of[a * nt], *cs = &w.slope_of[a * nt];
+        if constexpr (fixed > 0) {
+          for (int z = 0; z < fixed / 2; z++)
+            if (used[a][z]) {
+              p += cv[2 * z] * value[2 * z] + cv[2 * z + 1] * value[2 * z + 1];
+              dp += cs[2 * z] * derivative[2 * z] + cs[2 * z + 1] * derivative[2 * z + 1];
+            }
+        } else {
+          for (int k = 0; k < nt; k++) p += cv[k] * all[k], dp += cs[k] * all[nt + k];
+        }
+        const V e = load(t + (E + a) * stride), q = e * p;
+        s0 += q, gamma += e * dp;
+        const T eta = T(-2) * radials[a].eta;
+        s1 += eta * q;
+        if (shifted) s2 -= (eta * radials[a].shift) * q;
+      }
+      V beta{};
+      if constexpr (narrow) {
+        beta = s1 + load(t + L * stride) * s0;
+        if (shifted) beta += s2 * load(t + INVERSE * stride);
+      }
+      store_rows<T>(&w.rows[8 * size_t(n)], s1 + beta, s0, gamma * c, s2, gamma * h - beta);
+    }
+  }
+
+  // Lane l of (a, b, c, d) to four numbers at row + 8 l.
+  template <class T> static OSTWALD_INLINE void store_rows(T* row, vec<T> a, vec<T> b, vec<T> c, vec<T> d) {
+#if defined(OSTWALD_FLOAT8)
+    if constexpr (sizeof(T) == 4) {
+      const __m256d ab0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)a, (__m256)b)), ab1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)a, (__m256)b));
+      const __m256d cd0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)c, (__m256)d)), cd1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)c, (__m256)d));
+      const __m256 r[4] = {_mm256_castpd_ps(_mm256_unpacklo_pd(ab0, cd0)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab0, cd0)),
+                           _mm256_castpd_ps(_mm256_unpacklo_pd(ab1, cd1)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab1, cd1))};
+      for (int k = 0; k < 4; k++) {
+        _mm_storeu_ps(row + 8 * k, _mm256_castps256_ps128(r[k]));
+        _mm_storeu_ps(row + 8 * (k + 4), _mm256_extractf128_ps(r[k], 1));
+      }
+      return;
+    }
+#endif
+#if defined(OSTWALD_AVX512)
+    if constexpr (sizeof(T) == 8) {
+      const __m512d ab0 = _mm512_unpacklo_pd((__m512d)a, (__m512d)b), ab1 = _mm512_unpackhi_pd((__m512d)a, (__m512d)b);
+      const __m512d cd0 = _mm512_unpacklo_pd((__m512d)c, (__m512d)d), cd1 = _mm512_unpackhi_pd((__m512d)c, (__m512d)d);
+      // 128-bit blocks k of ab and cd make row 2 k (low halves) or 2 k + 1 (high halves)
+      const __m512d even0 = _mm512_shuffle_f64x2(ab0, cd0, 0x44), even1 = _mm512_shuffle_f64x2(ab0, cd0, 0xee);
+      const __m512d odd0 = _mm512_shuffle_f64x2(ab1, cd1, 0x44), odd1 = _mm512_shuffle_f64x2(ab1, cd1, 0xee);
+      const auto put = [&](int k, __m512d e) __attribute__((always_inline)) {  // blocks ab k, ab k + 1, cd k, cd k + 1
+        const __m512d r = _mm512_shuffle_f64x2(e, e, 0xd8);
+        _mm256_storeu_pd(row + 8 * k, _mm512_castpd512_pd256(r));
+        _mm256_storeu_pd(row + 8 * (k + 2), _mm512_extractf64x4_pd(r, 1));
+      };
+      put(0, even0), put(4, even1), put(1, odd0), put(5, odd1);
+      return;
+    }
+#endif
+    for (int l = 0; l < lanes<T>; l++) row[8 * l] = a[l], row[8 * l + 1] = b[l], row[8 * l + 2] = c[l], row[8 * l + 3] = d[l];
+  }
+
+  // Lane l of (a, b, c, d, t, t, t, t) to eight numbers at row + 8 l.
+  template <class T> static OSTWALD_INLINE void store_rows(T* row, vec<T> a, vec<T> b, vec<T> c, vec<T> d, vec<T> t) {
+#if defined(OSTWALD_FLOAT8)
+    if constexpr (sizeof(T) == 4) {
+      const __m256d ab0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)a, (__m256)b)), ab1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)a, (__m256)b));
+      const __m256d cd0 = _mm256_castps_pd(_mm256_unpacklo_ps((__m256)c, (__m256)d)), cd1 = _mm256_castps_pd(_mm256_unpackhi_ps((__m256)c, (__m256)d));
+      const __m256 r[4] = {_mm256_castpd_ps(_mm256_unpacklo_pd(ab0, cd0)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab0, cd0)),
+                           _mm256_castpd_ps(_mm256_unpacklo_pd(ab1, cd1)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab1, cd1))};
+      const __m256 u[4] = {_mm256_permute_ps((__m256)t, 0x00), _mm256_permute_ps((__m256)t, 0x55), _mm256_permute_ps((__m256)t, 0xaa),
+                           _mm256_permute_ps((__m256)t, 0xff)};
+      for (int k = 0; k < 4; k++) {
+        _mm256_storeu_ps(row + 8 * k, _mm256_permute2f128_ps(r[k], u[k], 0x20));
+        _mm256_storeu_ps(row + 8 * (k + 4), _mm256_permute2f128_ps(r[k], u[k], 0x31));
+      }
+      return;
+    }
+#endif
+    store_rows<T>(row, a, b, c, d);
+    store_rows<T>(row + 4, t, t, t, t);
+  }
+
+  // Adds every triplet's row, times the vector to the other neighbour, to both neighbours.
+  template <class T> __attribute__((noinline)) void add_rows(const AngularGroup<T>& group, Work<T>& w, const List& list) {
+    typedef T Row __attribute__((vector_size(8 * sizeof(T))));
+    const auto get = [](const T* p) __attribute__((always_inline)) { Row r; std::memcpy(&r, p, sizeof r); return r; };
+    const auto put = [](T* p, Row r) __attribute__((always_inline)) { std::memcpy(p, &r, sizeof r); };
+    T* sums = &w.sums8[8 * size_t(group.shape) * w.capacity];
+    const T *ends = w.ends8.data(), *rows = w.rows.data();
+    const int32_t* second = w.second.data() + list.index;
+    const int j0 = w.begin[group.first], n1 = w.count[group.first];
+    for (int j = 0; j < n1; j++) {
+      const Row other = get(ends + 8 * (j0 + j));
+      Row own[2] = {};
+      const auto add = [&](int n, Row& mine) __attribute__((always_inline)) {
+        const Row row = get(rows + 8 * size_t(n));
+        const size_t k = 8 * size_t(second[n]);
+        mine += row * get(ends + k);
+        put(sums + k, get(sums + k) + row * other);
+      };
+      int n = list.start[j];
+      const int end = list.start[j + 1];
+      for (; n + 1 < end; n += 2) add(n, own[0]), add(n + 1, own[1]);  // two chains of additions
+      if (n < end) add(n, own[0]);
+      T* mine = sums + 8 * (j0 + j);
+      put(mine, get(mine) + (own[0] + own[1]));
+    }
+  }
+
+  // Adds the forces of atom i's energy to the rows, its virial to virial[6] (and per atom).
+  template <class T> __attribute__((noinline)) void scatter(int64_t i, double energy, Work<T>& w, double* sums, double* stress, double* virial) {
+    using V = vec<T>;
+    constexpr int W = lanes<T>, D = lanes<double>;
+    const int slots = w.begin[elements_];
+    V own_x{}, own_y{}, own_z{}, v[6] = {};
+    for (int s = 0; s < slots; s += W) {
+      const V x = load(&w.x[s]), y = load(&w.y[s]), z = load(&w.z[s]), d = load(&w.d[s]);
+      const V gx = d * x + load(&w.tx[s]), gy = d * y + load(&w.ty[s]), gz = d * z + load(&w.tz[s]);
+      own_x += gx, own_y += gy, own_z += gz;
+      v[0] -= x * gx, v[1] -= y * gy, v[2] -= z * gz, v[3] -= y * gz, v[4] -= x * gz, v[5] -= x * gy;
+      subtract_rows(sums, &w.index[s], gx, gy, gz, V{});
+      if (stress) {  // half of each neighbour's to either end
+        const V h = splat(T(-0.5));
+        const V p[6] = {h * x * gx, h * y * gy, h * z * gz, h * T(0.5) * (y * gz + z * gy), h * T(0.5) * (x * gz + z * gx),
+                        h * T(0.5) * (x * gy + y * gx)};
+        for (int l = 0; l < W; l++)
+          for (int k = 0; k < 6; k++) {
+            stress[8 * int64_t(w.index[s + l]) + k] += p[k][l];
+            stress[8 * i + k] += p[k][l];
+          }
+      }
+    }
+    double* row = sums + 4 * i;
+    row[0] += sum_double(own_x), row[1] += sum_double(own_y), row[2] += sum_double(own_z), row[3] += energy;
+    for (int k = 0; k < 6; k++) virial[k] += sum_double(v[k]);
+    (void)D;
   }
 
   // The derivatives of each function of atom i by the place of each listed neighbour: pass (4) with one coefficient at a time.
@@ -243,7 +810,6 @@ class HDNNP {
       if (stress) std::fill(stress, stress + 8 * (nall + 1), 0.0);
       const int64_t begin = call.nlocal * thread / threads, end = call.nlocal * (thread + 1) / threads;
       Work<T> w;
-      w.elements = elements_, w.cutoff = cutoff_;
       const size_t padded = (most + 15) / 8 * 8;
       for (auto* a : {&w.g, &w.input, &w.gradient, &w.dg}) a->assign(padded, 0.0);
       w.scratch.resize(scratch);
@@ -254,7 +820,7 @@ class HDNNP {
       for (int64_t i = begin; i < end; i++) {
         const int element = type_elements_[call.types[i]];
         const Centre<T>& centre = centres[element];
-        gather<T>(call, rows_, type_elements_, centre, i, reach2, w);
+        gather<T>(call, centre, i, reach2, w);
         symmetry_functions<T>(centre, w);
         if (task.functions) {
           std::copy(w.g.begin(), w.g.begin() + centre.functions, task.functions + i * task.width);
