@@ -37,6 +37,7 @@ def _add_bench(commands):
         "hdnnp": kinds.add_parser("hdnnp", help="molecular dynamics with neural-network potentials"),
         "analysis": kinds.add_parser("analysis", help="structure analyses, beside OVITO and freud"),
         "phasefield": kinds.add_parser("phasefield", help="the Cahn–Hilliard step, beside FFTW, scipy, mpi4py-fft"),
+        "surrogate": kinds.add_parser("surrogate", help="steps of a surrogate network, beside torch"),
     }
     for one in kind.values():
         one.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
@@ -56,7 +57,19 @@ def _add_bench(commands):
     field.add_argument(
         "--grid", type=positive, action="append", help="points of an edge (repeatable; default 64 128 256)"
     )
-    field.add_argument("--threads", type=positive, action="append", help="of a rank (repeatable; default as for a run)")
+    for name in ("phasefield", "surrogate"):
+        kind[name].add_argument(
+            "--threads", type=positive, action="append", help="of a rank (repeatable; default as for a run)"
+        )
+    network = kind["surrogate"]
+    network.add_argument(
+        "--grid",
+        type=positive,
+        action="append",
+        help="points of an edge (repeatable; default 32 64 128, or 128 256 512)",
+    )
+    network.add_argument("--network", choices=["crane-3d", "misfit-2d"], action="append", help="default: both")
+    network.add_argument("--precision", choices=["float32", "bfloat16"], action="append", help="default: both")
     field.add_argument("--precision", choices=["double", "single"], action="append", help="default: both")
     field.add_argument(
         "--solution",
@@ -211,6 +224,23 @@ def parser() -> argparse.ArgumentParser:
     )
     nucleation.add_argument("--attachment", type=above_zero, help="attachment rate at the critical size, 1/ps")
     nucleation.add_argument("--output", "-o", default="nucleation", help="folder of the results (default: nucleation)")
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="errors of a potential on a data set",
+        description="Root-mean-square and mean absolute errors of energies, forces and stresses by group of a data set. Several "
+        "potentials: of their mean.",
+    )
+    evaluate.add_argument("set", help="data set")
+    evaluate.add_argument("potential", nargs="+", help="what [potential] file of a run may name")
+    evaluate.add_argument("--run", metavar="DIRECTORY", help="only structures of a training that has run")
+    evaluate.add_argument(
+        "--part", choices=("validation", "training"), default="validation", help="which of --run (default: validation)"
+    )
+    evaluate.add_argument(
+        "--units", nargs=2, metavar=("LENGTH", "ENERGY"), help="of files that do not state them, such as bohr Hartree"
+    )
+    evaluate.add_argument("--json", metavar="FILE", help="write the numbers there, too")
 
     report = commands.add_parser(
         "report",

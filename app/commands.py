@@ -109,6 +109,25 @@ def report(given) -> int:
     return 0
 
 
+def evaluate(given) -> int:
+    import numpy as np
+
+    from ostwald.app.potentials import load
+    from ostwald.app.training.errors import errors_of_calculator, structures_of
+    from ostwald.io.datasets import open_dataset
+
+    world = World()
+    dataset = open_dataset(given.set)
+    chosen = structures_of(given.run, given.part, dataset) if given.run else np.arange(len(dataset))
+    names = given.potential[0] if len(given.potential) == 1 else given.potential
+    potential = load(names, units=given.units and tuple(given.units))
+    found = errors_of_calculator(world, potential.ase(), dataset, chosen)
+    world.log(f"{potential.describe()}\n{dataset.path}, {len(chosen)} structures\n\n{found.table()}")
+    if given.json and world.root:
+        write_json(given.json, dict(potential=given.potential, set=str(given.set), errors=found.as_json()))
+    return 0
+
+
 @on_root
 def nucleation(given) -> int:
     from ostwald.app import replicas

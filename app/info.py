@@ -19,10 +19,12 @@ def describe(path) -> str:
     """
     path = Path(path)
     if not path.exists():
-        from ostwald.app import potentials
+        from ostwald.app.potentials.registry import load, located
 
         if ":" in str(path):
-            return f"{path}: {potentials.load(str(path)).describe()}"
+            return f"{path}: {load(str(path)).describe()}"
+        path = located(path)
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or directory")
     if path.is_dir() and (path / "run.toml").exists():
         return _run_directory(path)

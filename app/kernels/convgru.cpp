@@ -397,8 +397,8 @@ template <class F> class Network : public Step {
       }
   }
 
-  // The points a … b - 1 of a row of a ring, and what they are in its padding.
-  template <class G, class Value> OSTWALD_INLINE void to_ring(typename G::element* row, int stride, int channels, int a, int b, bool padded, Value&& value) const {
+  // The points a … b - 1 of a row of a ring, and what they are in its padding of `radius` points.
+  template <class G, class Value> OSTWALD_INLINE void to_ring(typename G::element* row, int stride, int channels, int a, int b, int radius, Value&& value) const {
     for (int c = 0; c < channels; c += G::group) {
       auto* to = row + c / G::group * stride;
       for (int z = a, v = 0; z < b; z += W, v++) {
@@ -406,12 +406,12 @@ template <class F> class Network : public Step {
         if (z + W <= b) std::memcpy(to + z, &e, sizeof e);
         else std::memcpy(to + z, &e, (b - z) * sizeof(*to));
       }
-      if (padded) pad(to, radius_, a, b);
+      pad(to, radius, a, b);
     }
   }
 
   template <class A> void pad(A* to, int radius, int a, int b) const {
-    if (padding_ == Padding::zero) return;
+    if (padding_ == Padding::zero || radius == 0) return;
     const int n = n_[2].n;
     const bool circular = padding_ == Padding::circular;
     for (int z = a; z < std::min(b, radius); z++) to[circular ? n + z : -1 - z] = to[z];
@@ -435,11 +435,11 @@ template <class F> class Network : public Step {
     const int x = plane_of_field(plane);
     if (k == 0) {
       const double* phi = phi_.row(0, x, y) + a;
-      to_ring<F>(block.x.row(plane, y), block.x.stride, 1 + parameters_, a, b, true,
+      to_ring<F>(block.x.row(plane, y), block.x.stride, 1 + parameters_, a, b, radius_,
                  [&](int c, int v) { return c ? splat(parameter_[c - 1]) : narrowed(phi + v * W); });
     }
     const Field<T>& h = hidden_[k];
-    to_ring<F>(block.h.row(plane, y), block.h.stride, channels_, a, b, true, [&](int c, int v) { return load(h.row(c, x, y) + a + v * W); });
+    to_ring<F>(block.h.row(plane, y), block.h.stride, channels_, a, b, radius_, [&](int c, int v) { return load(h.row(c, x, y) + a + v * W); });
   }
 
   void gates_row(int k, int plane, int y, int a, int b, T* s) {
@@ -458,9 +458,7 @@ template <class F> class Network : public Step {
       to_scratch(from_h, 2 * C, vectors, activated);
       const E *row_x = from_x, *row_h = from_h;
       const Source<F> both[2] = {{&row_x, segment}, {&row_h, segment}};
-      block.share.apply(both, vectors, sums, segment);
-      to_ring<Whole<T>>(block.share_of_input.row(plane, y), block.share_of_input.stride, C, a, b, false,
-                        [&](int c, int v) { return load(sums + c * segment + v * W); });
+      block.share.apply(both, vectors, block.share_of_input.row(plane, y) + a, block.share_of_input.stride);
       block.gates.apply(both, vectors, sums, segment);
     } else {
       const Source<F> both[2] = {h.source(), x.source()};
@@ -468,11 +466,12 @@ template <class F> class Network : public Step {
     }
     const Field<T>& state = hidden_[k];
     const int at = plane_of_field(plane);
-    to_ring<F>(block.rh.row(plane, y), block.rh.stride, C, a, b, true, [&](int c, int v) {
+    to_ring<F>(block.rh.row(plane, y), block.rh.stride, C, a, b, radius_, [&](int c, int v) {
       return sigma(load(sums + c * segment + v * W)) * load(state.row(c, at, y) + a + v * W);
     });
-    to_ring<Whole<T>>(block.z.row(plane, y), block.z.stride, C, a, b, false,
-                      [&](int c, int v) { return sigma(load(sums + (C + c) * segment + v * W)); });
+    T* z = block.z.row(plane, y) + a;
+    for (int c = 0; c < C; c++)
+      for (int v = 0; v < vectors; v++) store(z + c * block.z.stride + v * W, sigma(load(sums + (C + c) * segment + v * W)));
   }
 
   void update_row(int k, bool last, int plane, int y, int a, int b, T* s) {
@@ -511,12 +510,12 @@ template <class F> class Network : public Step {
     const auto plain = [&](int c, int v) { return load(sums + c * segment + v * W); };
     if (!last) {
       Ring<E>& next = blocks_[k + 1]->x;
-      to_ring<F>(next.row(plane, y), next.stride, C, a, b, true, plain);
+      to_ring<F>(next.row(plane, y), next.stride, C, a, b, radius_, plain);
       return;
     }
     Ring<E>& next = between_[0];
     if (fused_.empty()) {
-      to_ring<F>(next.row(plane, y), next.stride, C, a, b, true, plain);
+      to_ring<F>(next.row(plane, y), next.stride, C, a, b, radius_, plain);
       return;
     }
     E* from = first_set(s);
@@ -527,7 +526,7 @@ template <class F> class Network : public Step {
       const Source<F> source{&row, segment};
       fused_[l].apply(&source, vectors, sums, segment);
       if (l + 1 < fused_.size()) to_scratch(from, fused_[l].outputs(), vectors, activated);
-      else to_ring<F>(next.row(plane, y), next.stride, fused_[l].outputs(), a, b, true, activated);
+      else to_ring<F>(next.row(plane, y), next.stride, fused_[l].outputs(), a, b, radius_, activated);
     }
   }
 
@@ -541,15 +540,15 @@ template <class F> class Network : public Step {
     const int outputs = windows_[k].outputs();
     if (k + 1 < int(windows_.size())) {
       Ring<E>& next = between_[k + 1];
-      to_ring<F>(next.row(plane, y), next.stride, outputs, a, b, true, [&](int c, int v) { return tanh(load(sums + c * segment + v * W)); });
+      to_ring<F>(next.row(plane, y), next.stride, outputs, a, b, radius_, [&](int c, int v) { return tanh(load(sums + c * segment + v * W)); });
       return;
     }
     T* to = u_.row(plane, y);
-    to_ring<Whole<T>>(to, u_.stride, outputs, a, b, false, [&](int c, int v) { return load(sums + c * segment + v * W); });
+    const bool periodic = padding_ == Padding::circular;
+    to_ring<Whole<T>>(to, u_.stride, outputs, a, b, periodic, [&](int c, int v) { return load(sums + c * segment + v * W); });
     const int n = n_[2].n;
-    if (padding_ == Padding::circular) {
-      for (int c = 0; c < outputs; c++) pad(to + c * u_.stride, 1, a, b);
-    } else if (head_ == Head::staggered) {  // nothing goes through the wall behind the last point
+    if (periodic) return;
+    if (head_ == Head::staggered) {  // nothing goes through the wall behind the last point
       T* along = to + (outputs - 1) * u_.stride;
       if (b == n) along[n - 1] = 0;
     } else if (head_ == Head::flux || head_ == Head::potential) {

@@ -28,7 +28,7 @@ from .base import Potential, PotentialError, check_precision
 FAMILIES = ("hdnnp", "overlay", "zhou", "tersoff", "stillinger_weber", "lennard_jones", "zbl", "eam")
 
 PUBLISHED = Path(__file__).parent / "published"
-"""Parameters from the literature that come with the project: found by their file names where no such file is."""
+"""Potentials that come with the project: found by their file names where no such file is."""
 
 
 def families():
@@ -37,10 +37,16 @@ def families():
     return [import_module(name) for name in names if util.find_spec(name)]
 
 
+def located(name) -> Path:
+    """The file of this name, or else the one of those that come along; the name itself where there is neither."""
+    own = PUBLISHED / name
+    return own if not Path(name).exists() and own.is_file() else Path(name)
+
+
 def load(path, species=None, precision="double", units=None) -> Potential:
     """Reads a potential, its family decided by content and suffix.
 
-    path: a file or directory; the name of a published set that comes along (Si.sw, Si.tersoff); or "zhou:Ni-Al", metals
+    path: a file or directory; the name of one that comes along (Si.sw, ni-zhou.ostwald); or "zhou:Ni-Al", metals
         of the analytic Zhou-Johnson-Wadley set (2004). A list of these gives their Ensemble.
     species: chemical symbol of each type of atom; None: those of the file, in its order.
     precision: "double", or "mixed" (float pair arithmetic, double sums).
@@ -55,9 +61,7 @@ def load(path, species=None, precision="double", units=None) -> Potential:
         if not species:
             raise PotentialError("no species given", path)
     name = str(path)
-    place = Path(path)
-    if not place.exists() and (PUBLISHED / name).is_file():
-        place = PUBLISHED / name
+    place = located(path)
     if not place.exists():
         for family in families():
             if getattr(family, "matches_name", lambda name: False)(name):

@@ -1,13 +1,17 @@
-"""Errors of a network on a data set, by group and in all."""
+"""Errors of a network, or of any calculator, on a data set, by group and in all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ostwald.app.atoms.units import GPA
+from ostwald.io.arrayfile import open_arrays
+
+from .teacher import label
 
 QUANTITIES = ("energy", "force", "stress")
 UNITS = {"energy": "meV/atom", "force": "eV/Å", "stress": "GPa"}
@@ -117,6 +121,37 @@ def errors_of(found: dict, groups) -> Errors:
     for quantity, array in arrays.items():
         sums.add(quantity, array[..., 1] - array[..., 0], rows[quantity])
     return sums.whole()
+
+
+def errors_of_calculator(world, calculator, dataset, indices) -> Errors:
+    """Collective: of an ASE calculator on some structures of a data set, by number; each rank takes a part. Their loss is nan.
+    TeacherError."""
+    sums, group = _Sums(dataset.groups), np.asarray(dataset.group)
+    for number in indices[world.rank :: world.size]:
+        want, rows = dataset[number], group[number : number + 1]
+        got = label(want.to_ase(), calculator, want.group)
+        sums.add("energy", np.array([[(got.energy - want.energy) / len(want)]]), rows)
+        sums.add("force", got.forces - want.forces, rows.repeat(len(want)))
+        sums.add("stress", (got.stress - want.stress)[None], rows)
+    return sums.whole(world)
+
+
+def structures_of(run, part: str, dataset) -> np.ndarray:
+    """Structures of a data set, by number, that a training (a run directory) was validated with, or those that it was not.
+
+    ValueError where it was not validated with structures of this set.
+    """
+    path = Path(run) / "predictions.h5"
+    try:
+        found = open_arrays(path)[0]
+    except OSError:
+        raise ValueError(f"{path}: cannot be read; is {run} the directory of a training that has run?") from None
+    chosen = np.array(found["structures"])
+    if chosen.max() < len(dataset):
+        energy = dataset.energy[chosen] / dataset.counts[chosen]
+        if np.allclose(energy, found["energy"][:, 0], rtol=1e-6, equal_nan=True):
+            return chosen if part == "validation" else np.setdiff1d(np.arange(len(dataset)), chosen)
+    raise ValueError(f"{run}: was not validated with structures of {dataset.path}")
 
 
 def predictions(world, network, data, indices) -> dict | None:

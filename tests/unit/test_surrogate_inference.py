@@ -1,10 +1,13 @@
 """Native steps of surrogate networks: equal to torch's, whatever the network, the bricks and the threads."""
 
+import json
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from ostwald.app.cli import main  # noqa: E402
 from ostwald.app.kernels import _convgru  # noqa: E402
 from ostwald.app.surrogate.architecture import HEADS, PADDINGS, PRESETS, Architecture  # noqa: E402
 from ostwald.app.surrogate.inference import FAR, Inference  # noqa: E402
@@ -186,3 +189,16 @@ def test_bad_input():
         inference.step(phi, hidden, (14, 16), (0.0,), (FAR, FAR, 0, 0))
     with pytest.raises(ValueError, match="one hidden state for each block"):
         inference.step(phi, [], (16, 16), (0.0,))
+
+
+def test_the_bench_compares_like_with_like(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    asked = ["bench", "surrogate", "--network", "crane-3d", "--grid", "12", "--repeat", "1", "--precision", "float32"]
+    assert main([*asked, "--json", str(file)]) == 0
+    (row,) = json.loads(file.read_text())["results"]
+    assert set(row["contestants"]) == {"step", "torch", "torch-channels-last"}
+    for name in ("torch", "torch-channels-last"):
+        assert row["contestants"][name]["difference"] < 1e-5
+    step = row["contestants"]["step"]
+    assert step["share"] == pytest.approx(row["floor_ms"] / step["cpu_ms"])
+    assert step["flops"] * step["cpu_ms"] == pytest.approx(1e3 * 57840 * 12**3)

@@ -53,7 +53,7 @@ def run_file(tmp_path, labelled):
     return write
 
 
-def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
+def test_from_labels_to_molecular_dynamics(run_file, labelled, world, tmp_path):
     """A potential trained on EAM labels: small errors, the network's forces to rounding, energy conserved."""
     path = run_file(RUN.replace("[6]", "[10]") + "epochs = 40")
     assert train.run(world, path, tmp_path / "run") == 0
@@ -78,6 +78,15 @@ def test_from_labels_to_molecular_dynamics(run_file, world, tmp_path):
     assert str(tmp_path) not in str(found.provenance)
     for what, text in ((tmp_path / "run", "trained on 24 structures"), (path, "(train)")):
         assert text in describe(what)
+    for part in ("training", "validation"):  # what the native evaluator is asked for by structure
+        command = ["evaluate", labelled, tmp_path / "run/potential.ostwald", "--run", tmp_path / "run", "--part", part]
+        assert main([*map(str, command), "--json", str(tmp_path / "e.json")]) == 0
+        again = json.loads((tmp_path / "e.json").read_text())["errors"]
+        assert set(again) == set(errors[part])
+        for group, found in again.items():
+            for quantity, numbers in found.items():
+                for name in ("number", "rmse", "mae", "largest"):
+                    assert numbers[name] == pytest.approx(errors[part][group][quantity][name], rel=1e-5, abs=1e-6)
     atoms = bulk("Ni", cubic=True, a=3.53) * 2
     atoms.calc = load(tmp_path / "run/potential.ostwald").ase()
     teacher = atoms.copy()
@@ -167,6 +176,34 @@ def test_early_stopping(run_file, world, tmp_path):
     figures = json.loads((tmp_path / "run/timing.json").read_text())
     epochs = np.genfromtxt(tmp_path / "run/series.csv", delimiter=",", names=True)["epoch"]
     assert epochs[-1] == figures["best_epoch"] + 3 < 500
+
+
+def test_what_is_not_gained_counts_for_patience(run_file, world, tmp_path):
+    """The best parameters are kept all the same."""
+    text = RUN + "epochs = 30\n[validation]\npatience = 3\ngain = 1e6"
+    assert train.run(world, run_file(text), tmp_path / "run") == 0
+    rows = np.genfromtxt(tmp_path / "run/series.csv", delimiter=",", names=True)
+    figures = json.loads((tmp_path / "run/timing.json").read_text())
+    assert rows["epoch"][-1] == 3
+    assert figures["best_epoch"] == rows["epoch"][rows["validation_loss"].argmin()] > 0
+
+
+def test_huber_is_not_led_astray_by_wrong_labels(run_file, world, tmp_path):
+    """Two of 24 structures have forces that are noise; the others tell what is right."""
+    structures, rng = nickel(), np.random.default_rng(8)
+    write_dataset(tmp_path / "right.h5", structures[24:])
+    for k in (4, 15):
+        structures[k].forces[:] = rng.normal(0, 8.0, structures[k].forces.shape)
+    write_dataset(tmp_path / "wrong.h5", structures[:24])
+    text = (
+        RUN.replace('file = "set.h5"\nfraction = 0.2', 'file = "wrong.h5"\nvalidation = "right.h5"') + "epochs = 25\n"
+    )
+    found = {}
+    for name, loss in (("squares", ""), ("huber", "[loss]\nforce_huber = 0.05")):
+        assert train.run(world, run_file(text + loss), tmp_path / name) == 0
+        errors = json.loads((tmp_path / name / "errors.json").read_text())
+        found[name] = errors["validation"]["all"]["force"]["rmse"]
+    assert found["huber"] < 0.5 * found["squares"]
 
 
 WRONG = [

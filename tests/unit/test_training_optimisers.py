@@ -281,6 +281,17 @@ def test_a_full_batch_has_the_gradient_of_the_loss(problem, world):
     )  # Adam's first
 
 
+def test_gradients_are_clipped_to_their_norm(problem, world):
+    model, data = problem
+    free, clipped, loose = (minibatch(world, model, data, clip=clip) for clip in (None, 1e-3, 1e9))
+    for trainer in (free, clipped, loose):
+        trainer.step()
+    gradient = free.module.theta.grad
+    assert float(gradient.norm()) > 1e-3
+    torch.testing.assert_close(clipped.module.theta.grad, gradient * 1e-3 / gradient.norm(), rtol=1e-12, atol=0)
+    assert torch.equal(loose.module.theta.grad, gradient)
+
+
 def test_weights_decay_and_biases_do_not(problem, world):
     model, data = problem
     kept, decayed = (minibatch(world, model, data, decay=decay) for decay in (0.0, 0.3))

@@ -5,12 +5,13 @@ from pathlib import Path
 from ostwald.io.modelfile import SUFFIX, model_kind, read_model
 
 from ..base import PotentialError
+from ..registry import located
 from . import modelfile, models, n2p2
 
 
 def is_potential(sources, target) -> bool:
     """Whether a conversion is one of trained potentials: from a model file, or into one."""
-    return Path(target).suffix == SUFFIX or any(model_kind(source) is not None for source in sources)
+    return Path(target).suffix == SUFFIX or any(model_kind(located(source)) is not None for source in sources)
 
 
 def convert(sources, target) -> list[str]:
@@ -18,6 +19,7 @@ def convert(sources, target) -> list[str]:
     several networks one each, member-1, member-2, … Returns what was written, a line each. PotentialError or ModelFileError.
     """
     target, found = Path(target), []
+    sources = [located(source) for source in sources]
     files = {source: read_model(source) for source in sources if model_kind(source) is not None}
     for source in sources:
         own = models(files.get(source, source))
@@ -29,7 +31,7 @@ def convert(sources, target) -> list[str]:
         trained = [files[source].description["training"] if source in files else {} for source in sources]
         training = trained[0] if all(each == trained[0] for each in trained) else {}
         provenance = {
-            "sources": [Path(source).name for source in sources],
+            "sources": [source.name for source in sources],
             "provenance": [files[source].provenance if source in files else None for source in sources],
         }
         digest = modelfile.write(target, found, training, provenance)
