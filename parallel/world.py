@@ -79,6 +79,7 @@ class World:
         everyone = self.allgather((self.hostname, sorted(mine)))
         here = [cores for host, cores in everyone if host == self.hostname]
         self.node_ranks = len(here)
+        self.node_rank = sum(host == self.hostname for host, _ in everyone[: self.rank])
         self.node_cores = len(set().union(*here))
         self.affinity = sorted(mine)
         self.nodes = len({host for host, _ in everyone})

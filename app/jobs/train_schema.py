@@ -117,7 +117,7 @@ NETWORK = Table(
         "precision": Key(
             "str", "double", choices=("double", "single"), doc="of training; the potential is double always"
         ),
-        "device": Key("str", "cpu", doc="of torch: cpu, cuda, cuda:1 …"),
+        "device": Key("str", "cpu", doc="of torch: cpu, cuda (the GPUs of a node in turn), cuda:1 …"),
     },
     doc="One network for each element.",
     check=_check_network,

@@ -20,6 +20,7 @@ from ostwald.app.training import described, start
 from ostwald.app.training.appraisal import dimers, energy_volume, evaluation_cost
 from ostwald.app.training.checks import check, infinite
 from ostwald.app.training.data import folds, reference_energies, seen, split
+from ostwald.app.training.device import usable
 from ostwald.app.training.errors import UNITS, errors, predictions
 from ostwald.app.training.lbfgs import LBFGS
 from ostwald.app.training.levenberg_marquardt import LevenbergMarquardt
@@ -54,6 +55,10 @@ class Setup:
         optimiser = values["optimiser"]
         if optimiser["kind"] in MINIBATCH:
             require(optimiser["communication"], world, optimiser["compression"])
+        try:
+            self.device = usable(values["network"]["device"], world)
+        except ValueError as error:
+            raise self._fail("network", "device", str(error)) from None
         self._open_data()
         self.descriptors = Descriptors(self._functions())
         self.dtype = torch.float64 if values["network"]["precision"] == "double" else torch.float32
@@ -236,11 +241,7 @@ class Setup:
                 self.world.log.warning(
                     f"{self.still} symmetry functions do not vary in the training set: they are of no use"
                 )
-        device = v["network"]["device"]
-        try:
-            self.network = Network(model, self.dtype, device)
-        except (RuntimeError, AssertionError) as error:
-            raise self._fail("network", "device", f"'{device}' cannot be used: {str(error).splitlines()[0]}") from None
+        self.network = Network(model, self.dtype, self.device)
 
     def _trainer(self):
         v, world = self.values["optimiser"], self.world

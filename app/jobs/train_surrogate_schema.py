@@ -86,7 +86,7 @@ NETWORK = Table(
         "compute": Key(
             "str", None, choices=("bfloat16",), doc="of convolutions, all but the last; default: as precision"
         ),
-        "device": Key("str", "cpu", doc="of torch: cpu, cuda, cuda:1 …"),
+        "device": Key("str", "cpu", doc="of torch: cpu, cuda (the GPUs of a node in turn), cuda:1 …"),
     },
     doc="The network.",
     required=True,

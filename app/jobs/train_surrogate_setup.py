@@ -17,6 +17,7 @@ from ostwald.app.surrogate.data import TrainingSequences
 from ostwald.app.surrogate.inference import Inference
 from ostwald.app.surrogate.network import Network
 from ostwald.app.surrogate.objective import Augmentation, Curriculum, Loss, Scaling, SequenceObjective, plan
+from ostwald.app.training.device import usable
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.provenance import origin, provenance
 from ostwald.io.sequences import SequencesError
@@ -86,13 +87,12 @@ class Setup:
         dtype = torch.float64 if v["precision"] == "double" else torch.float32
         compute = torch.bfloat16 if v["compute"] else None
         try:
-            self.network = Network(self.architecture, dtype, v["device"], compute, self.values["job"]["seed"])
-            if start:
-                self.network.load(start.arrays)
-        except (RuntimeError, AssertionError) as error:
-            raise self._fail(
-                "network", "device", f"'{v['device']}' cannot be used: {str(error).splitlines()[0]}"
-            ) from None
+            device = usable(v["device"], self.world)
+        except ValueError as error:
+            raise self._fail("network", "device", str(error)) from None
+        self.network = Network(self.architecture, dtype, device, compute, self.values["job"]["seed"])
+        if start:
+            self.network.load(start.arrays)
 
     def _start(self, file):
         """The surrogate to go on with, if it goes with the data."""

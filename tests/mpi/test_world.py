@@ -110,3 +110,9 @@ def test_random_numbers_do_not_know_ranks(world):
     mine = np.random.default_rng(world.rank).permutation(ids[world.rank :: world.size])
     assert np.array_equal(philox_normal(5, "velocities", mine, 7, 3), whole[mine])
     assert len(set(world.allgather(philox_generator(5, "bath", 3).normal()))) == 1
+
+
+def test_the_ranks_of_a_node_are_numbered(world):
+    places = world.allgather((world.hostname, world.node_rank, world.node_ranks))
+    mine = [rank for host, rank, _ in places if host == world.hostname]
+    assert mine == list(range(world.node_ranks))

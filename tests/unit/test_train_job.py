@@ -235,6 +235,7 @@ WRONG = [
         r"\[memory\] limit: descriptors and derivatives take .* GB, more than 0.001 GB",
     ),
     ("nodes = [6]", 'device = "cuda:7"', r"\[network\] device: 'cuda:7' cannot be used"),
+    ("nodes = [6]", 'device = "gpu"', r"\[network\] device: 'gpu' cannot be used: Expected one of cpu, cuda"),
     ("nodes = [6]", 'start = "nowhere"', r"no symmetry functions|\[network\] start"),
 ]
 
@@ -246,6 +247,7 @@ def test_a_wrong_run_file_is_refused_in_one_sentence(run_file, world, tmp_path, 
     with pytest.raises((RunFileError, CollectiveError), match=message) as caught:
         train.run(world, run_file(text.replace(old, new)), tmp_path / "run")
     assert "train.toml" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_labels(run_file, labelled, world, tmp_path):
