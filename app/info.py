@@ -88,6 +88,15 @@ def _run_file(path: Path, raw: dict) -> str:
         values = validate(raw, TRAIN, path)
         optimiser, data = values["optimiser"], Path(values["data"]["file"]).name
         return f"{path}: run file (train), {data}, {optimiser['kind']}, {optimiser['epochs']} epochs"
+    if kind == "train_surrogate":
+        from ostwald.app.jobs.train_surrogate_schema import TABLES as SURROGATE
+
+        values = validate(raw, SURROGATE, path)
+        network, optimiser = values["network"], values["optimiser"]
+        files = ", ".join(Path(table["file"]).name for table in values["sequences"])
+        what = network["preset"] or (network["start"] and Path(network["start"]).name)
+        what = what or f"{network['blocks']} blocks of {network['channels']} channels"
+        return f"{path}: run file (train-surrogate), {files}, {what}, {optimiser['kind']}, {optimiser['epochs']} epochs"
     values = validate(raw, TABLES, path)
     structure = values["structure"]
     source = structure["file"] or f"{structure['lattice']} {' '.join(structure['species'])}"
@@ -127,6 +136,9 @@ def _run_directory(path: Path) -> str:
         elif f.get("kind") == "train":
             size = f"{f['parameters']} parameters, best of epoch {f['best_epoch']}"
             speed, where = f"{f['structures_per_second']:.4g} structures/s", f"at update {f['total_updates']}"
+        elif f.get("kind") == "train-surrogate":
+            size = f"{f['parameters']} parameters, best of epoch {f['best_epoch']}"
+            speed, where = f"{f['sequences_per_second']:.4g} sequences/s", f"at update {f['total_updates']}"
         elif f.get("kind") in ("phasefield", "rollout", "sequences"):
             size = " × ".join(map(str, f["shape"])) + " points"
             speed = f"{f['point_steps_per_second']:.4g} point-steps/s"
@@ -138,8 +150,9 @@ def _run_directory(path: Path) -> str:
         lines.append(f"  {state} {where}: {size}, {f['ranks']} ranks, {speed}, wall {wall:.1f} s")
     for found in list_checkpoints(path / "checkpoints", verify=True):
         lines.append("  " + _checkpoint_line(found))
-    if (path / "potential.ostwald").exists():
-        lines.append(f"  potential.ostwald: {_model(path / 'potential.ostwald')}")
+    for name in ("potential.ostwald", "surrogate.ostwald"):
+        if (path / name).exists():
+            lines.append(f"  {name}: {_model(path / name)}")
     for name in ("series.h5", "fields.h5", "trajectory.h5", "nuclei.h5", "sequences.h5"):
         if (path / name).exists():
             lines.append("  " + _hdf5(path / name).replace(str(path) + "/", ""))
@@ -179,10 +192,13 @@ def _data_set(path: Path) -> str:
 def _model(path: Path) -> str:
     from ostwald.app.potentials.hdnnp import MODEL
     from ostwald.app.potentials.hdnnp.summary import summary_of_file
+    from ostwald.app.surrogate import model as surrogate
 
     found = read_model(path)
     if found.kind == MODEL:
         return summary_of_file(found)
+    if found.kind == surrogate.KIND:
+        return "\n  ".join([*surrogate.load(path).describe().split("\n"), f"hash {found.hash}"])
     numbers = sum(array.size for array in found.arrays.values())
     return f"a trained model of the kind '{found.kind}', {numbers} numbers in {len(found.arrays)} arrays, hash {found.hash}"
 

@@ -202,7 +202,8 @@ class Setup:
             parameters = phi.new_zeros((len(phi), count)) if count else None
             for _ in range(2):
                 begun = time.perf_counter()
-                torch.autograd.grad(self.network.roll_out(phi, 2, parameters).square().sum(), self.network.theta)
+                loss = self.network.roll_out(phi, 2, parameters).square().sum()
+                torch.autograd.grad(loss, self.network.theta)[0].sum().item()  # which waits for a GPU
                 took = time.perf_counter() - begun
             self._measured = self.world.bcast(took / 2 / len(phi))
         return self._measured * steps * (4 / 3 if self.plan.segment else 1)

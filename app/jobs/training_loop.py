@@ -19,7 +19,7 @@ from ostwald.app.jobs.progress import Progress
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
 from ostwald.app.jobs.stopping import Stopped, Stopping
 from ostwald.app.runfile import dumps
-from ostwald.io.checkpoint import read_checkpoint, write_checkpoint
+from ostwald.io.checkpoint import list_checkpoints, read_checkpoint, write_checkpoint
 from ostwald.io.rundirectory import RunDirectory
 from ostwald.io.text import read_text
 from ostwald.io.timeseries import TimeSeries
@@ -259,6 +259,7 @@ def go_on(world, values, setup, directory) -> int:
     trainer = setup.trainer
     arrays = {"theta": trainer.theta, "best": trainer.theta}
     arrays |= {name: value for name, value in trainer.state().items() if isinstance(value, np.ndarray)}
+    _require_same_network(world, directory, len(arrays["theta"]))
     checkpoint = read_checkpoint(directory.checkpoints, world, targets={name: (0, a) for name, a in arrays.items()})
     for message in checkpoint.messages:
         world.log.warning(message)
@@ -271,6 +272,16 @@ def go_on(world, values, setup, directory) -> int:
         return 0
     world.log(f"resumed at update {trainer.updates}, written by {checkpoint.ranks} ranks")
     return Training(world, values, directory, setup, position, arrays["best"]).run()
+
+
+def _require_same_network(world, directory, parameters):
+    """Collective. CollectiveError where the newest checkpoint is of another network than the run file's."""
+    newest = world.bcast([found.rows for found in list_checkpoints(directory.checkpoints)][-1:] if world.root else None)
+    if newest and newest[0] not in (parameters, 0):
+        raise CollectiveError(
+            f"{directory.checkpoints}: of a network with {newest[0]} parameters, that of {directory.run_file} has {parameters}: "
+            "the run file was changed"
+        )
 
 
 def is_finished(world, timing_file) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from surrogate_systems import make_sequences
 
+from ostwald.app.info import describe
 from ostwald.app.jobs import train_surrogate
 from ostwald.app.jobs.learning_rate import find
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
@@ -245,6 +246,16 @@ def test_from_sequences_to_a_surrogate(run_file, made, world, tmp_path):
     text = (tmp_path / "run/report.html").read_text()
     for words in ("Learning", "Frames that the network is given", "unchanged field", "truth, t = 0", "GFLOP/s"):
         assert words in text
+    text = describe(tmp_path / "run") + describe(tmp_path / "train.toml")
+    for words in (
+        "finished",
+        "sequences/s",
+        "one step is 0.25 of time",
+        "flux head",
+        "set/sequences.h5",
+        "2 blocks of 5 channels",
+    ):
+        assert words.split("/")[-1] in text, words
     more = RUN.replace(
         "dimensions = 2\nblocks = 2\nchannels = 5\nkernel = 3", f'start = "{tmp_path}/run/surrogate.ostwald"'
     )
@@ -271,6 +282,11 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world,
         assert np.array_equal(*(column(tmp_path / which, name) for which in ("whole", "parts")), equal_nan=True), name
     hashes = {model.load(tmp_path / which / "surrogate.ostwald").hash for which in ("whole", "parts")}
     assert len(hashes) == 1
+    resolved = tmp_path / "parts/run.toml"
+    resolved.write_text(resolved.read_text().replace("channels = 5", "channels = 6"))
+    counts = [Architecture(2, 2, channels, 3).count for channels in (5, 6)]
+    with pytest.raises(CollectiveError, match=r"of a network with {} parameters, that of .* has {}".format(*counts)):
+        train_surrogate.resume(world, tmp_path / "parts")
 
 
 def test_parameters_and_other_heads(run_file, world, tmp_path):
