@@ -144,14 +144,20 @@ class _Torch(Exchange):
         import torch.distributed as distributed
 
         self._distributed = distributed
-        place = None
+        hosts, store, place, error = world.allgather(world.hostname), None, None, RuntimeError("rank 0 cannot listen")
         if world.root:
-            host = "127.0.0.1" if world.nodes == 1 else socket.gethostbyname(socket.gethostname())
-            with socket.socket() as free:
-                free.bind((host, 0))
-                place = host, free.getsockname()[1]
-        host, port = world.bcast(place)
-        distributed.init_process_group("gloo", f"tcp://{host}:{port}", rank=world.rank, world_size=world.size)
+            try:
+                host = _address(world.hostname, hosts)
+                store = distributed.TCPStore(host, 0, world.size, True, wait_for_workers=False)  # on a free port
+                place = host, store.port
+            except (OSError, RuntimeError) as caught:
+                error = caught
+        place = world.bcast(place)
+        if place is None:
+            raise error
+        if not world.root:
+            store = distributed.TCPStore(*place, world.size, False, wait_for_workers=False)
+        distributed.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)
 
     def share(self, tensors):
         for tensor in tensors:
@@ -163,6 +169,17 @@ class _Torch(Exchange):
 
     def close(self):
         self._distributed.destroy_process_group()
+
+
+def _address(own: str, hosts) -> str:
+    """The address under which the other hosts reach this one: that of the interface on the way to one of them. The own name often
+    stands for the loopback."""
+    others = [host for host in hosts if host != own]
+    if not others:
+        return "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((others[0], 9))  # nothing is sent
+        return probe.getsockname()[0]
 
 
 def shares(costs, size: int) -> list[np.ndarray]:

@@ -147,7 +147,7 @@ class Training:
         with self.world.timers("output"):
             self.series.append(step=trainer.updates, epoch=epoch, loss=loss, **row, rate=trainer.pace, seconds=seconds)
         self.progress.line(
-            f"epoch {epoch:>5}  loss {loss:.5g}  validation {row['validation_loss']:.5g}{'*' if better else ' '}  {words}  "
+            f"epoch {epoch:>5}  loss {'–' if math.isnan(loss) else f'{loss:.5g}'}  validation {row['validation_loss']:.5g}{'*' if better else ' '}  {words}  "
             f"{trainer.pace_name} {trainer.pace:.2g}",
             trainer.updates,
         )

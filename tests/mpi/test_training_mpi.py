@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training_systems import dataset, small_model
 
-from ostwald.app.jobs import train
+from ostwald.app.jobs import train, training_loop
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.potentials.hdnnp.descriptors import Descriptors
 from ostwald.app.potentials.hdnnp.network import Network
@@ -26,6 +26,12 @@ from ostwald.parallel import CollectiveError, World
 from ostwald.parallel.training import BACKENDS, exchange, shares
 
 pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    """Drawing takes longer than these trainings."""
+    monkeypatch.setattr(training_loop, "leave_report", lambda world, directory: None)
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +141,14 @@ def test_the_job_is_that_of_one_rank(problem, alone, world, tmp_path, kind):
     if world.root:
         (folder / "train.toml").write_text(RUN.replace("set.h5", str(problem[1].dataset.path)).replace("KIND", kind))
     world.barrier()
-    assert train.run(alone, folder / "train.toml", folder / f"own{world.rank}") == 0
+    if world.root:
+        assert train.run(alone, folder / "train.toml", folder / "own") == 0
     assert train.run(world, folder / "train.toml", folder / "all") == 0
-    texts = [(folder / name / "errors.json").read_text() for name in (f"own{world.rank}", "all")]
+    texts = [(folder / name / "errors.json").read_text() for name in ("own", "all")]
     own, everyone = (json.loads(text)["validation"]["all"] for text in texts)
     for quantity in own:
         assert everyone[quantity]["rmse"] == pytest.approx(own[quantity]["rmse"], rel=1e-6)
-    curves = [read_series(folder / name / "series.h5")["loss"][1:] for name in (f"own{world.rank}", "all")]
+    curves = [read_series(folder / name / "series.h5")["loss"][1:] for name in ("own", "all")]
     assert len(curves[0]) == 4 and curves[0][-1] < curves[0][0]
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-8)
     world.barrier()
@@ -202,6 +209,15 @@ def test_a_backend_that_is_missing_is_refused_by_all(world, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "horovod.torch", None)
     with pytest.raises(CollectiveError, match="horovod was asked for, but cannot be used here"):
         exchange("horovod", world)
+
+
+def test_torch_without_a_place_to_meet_is_refused_by_all(world, monkeypatch):
+    def fail(*_):
+        raise OSError("no such network")
+
+    monkeypatch.setattr("ostwald.parallel.training._address", fail)
+    with pytest.raises(CollectiveError, match=r"torch was asked for, but cannot be used here: (no such|rank 0 cannot)"):
+        exchange("torch", world)
 
 
 def test_shares_are_even():

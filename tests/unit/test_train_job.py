@@ -14,7 +14,7 @@ from training_systems import RUN, nickel
 from ostwald.app.cli import main
 from ostwald.app.commands import job_module
 from ostwald.app.info import describe
-from ostwald.app.jobs import train
+from ostwald.app.jobs import train, training_loop
 from ostwald.app.jobs.learning_rate import find, suggestion
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
 from ostwald.app.jobs.train_schema import page
@@ -51,6 +51,12 @@ def run_file(tmp_path, labelled):
         return path
 
     return write
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Drawing takes longer than these trainings."""
+    monkeypatch.setattr(training_loop, "leave_report", lambda world, directory: None)
 
 
 def test_from_labels_to_molecular_dynamics(run_file, labelled, world, tmp_path):
@@ -101,6 +107,7 @@ def test_from_labels_to_molecular_dynamics(run_file, labelled, world, tmp_path):
     assert rms < 0.1
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("kind", OPTIMISERS)
 def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world, tmp_path, monkeypatch, kind):
     path = run_file(RUN + OPTIMISERS[kind])
@@ -170,6 +177,7 @@ def test_a_potential_can_be_trained_further(run_file, world, tmp_path, capsys):
     assert "two: not a training that has come to its end" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_page")
 def test_early_stopping(run_file, world, tmp_path):
     text = RUN + 'kind = "adam"\nepochs = 500\nrate = 0.3\nschedule = "constant"\n[validation]\npatience = 3'
     assert train.run(world, run_file(text), tmp_path / "run") == 0
@@ -178,6 +186,7 @@ def test_early_stopping(run_file, world, tmp_path):
     assert epochs[-1] == figures["best_epoch"] + 3 < 500
 
 
+@pytest.mark.usefixtures("no_page")
 def test_what_is_not_gained_counts_for_patience(run_file, world, tmp_path):
     """The best parameters are kept all the same."""
     text = RUN + "epochs = 30\n[validation]\npatience = 3\ngain = 1e6"
@@ -188,6 +197,7 @@ def test_what_is_not_gained_counts_for_patience(run_file, world, tmp_path):
     assert figures["best_epoch"] == rows["epoch"][rows["validation_loss"].argmin()] > 0
 
 
+@pytest.mark.usefixtures("no_page")
 def test_huber_is_not_led_astray_by_wrong_labels(run_file, world, tmp_path):
     """Two of 24 structures have forces that are noise; the others tell what is right."""
     structures, rng = nickel(), np.random.default_rng(8)
@@ -250,6 +260,7 @@ def test_a_wrong_run_file_is_refused_in_one_sentence(run_file, world, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_missing_labels(run_file, labelled, world, tmp_path):
     """Without forces a loss of forces is refused; energies alone can be learned from."""
     ds = open_dataset(labelled)

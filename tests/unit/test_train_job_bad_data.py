@@ -9,7 +9,7 @@ from ase.build import bulk
 from hdnnp_reference import make_model
 from training_systems import nickel
 
-from ostwald.app.jobs import train
+from ostwald.app.jobs import train, training_loop
 from ostwald.app.potentials.hdnnp import n2p2
 from ostwald.app.runfile import RunFileError
 from ostwald.io.datasets import LabelledStructure, write_dataset
@@ -29,6 +29,12 @@ first = 2.0
 nodes = [4]
 [optimiser]
 """
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    """Drawing takes longer than these trainings."""
+    monkeypatch.setattr(training_loop, "leave_report", lambda world, directory: None)
 
 
 @pytest.fixture(scope="module")
