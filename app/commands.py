@@ -12,7 +12,7 @@ from ostwald.app.runfile import RunFileError, load_toml, nearest, parse_duration
 from ostwald.io.text import write_text
 from ostwald.parallel import CollectiveError, World, is_root, require_one_mpi
 
-KINDS = ("md", "phasefield", "sequences", "train", "label", "train-surrogate", "rollout")
+KINDS = ("md", "phasefield", "sequences", "train", "label", "train-surrogate", "rollout", "evaluate-surrogate")
 
 
 def job_module(raw: dict, path):

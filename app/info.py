@@ -72,6 +72,12 @@ def _run_file(path: Path, raw: dict) -> str:
         shape, surrogate = " × ".join(map(str, values["grid"]["shape"])), Path(values["surrogate"]["file"]).name
         lengths = [f"{s['steps']} steps" if s["steps"] else f"time {s['time']:g}" for s in values["stage"]]
         return f"{path}: run file (rollout), {shape} points, {surrogate}, {', '.join(lengths)}"
+    if kind == "evaluate_surrogate":
+        from ostwald.app.jobs.evaluate_surrogate import Evaluation, described
+        from ostwald.app.jobs.evaluation_schema import TABLES as EVALUATION
+
+        lines = described(Evaluation(validate(raw, EVALUATION, path), path))
+        return "\n  ".join([f"{path}: run file (evaluate-surrogate)", *lines])
     if kind == "sequences":
         from ostwald.app.jobs.sequences import described
         from ostwald.app.jobs.sequences_schema import Plan
@@ -127,7 +133,10 @@ def _run_directory(path: Path) -> str:
         f = json.loads(read_text(timing))
         state = "finished" if f["finished"] else "stopped, to be resumed"
         where, wall = f"at step {f.get('total_steps')}", f.get("total_wall_seconds", f["wall_seconds"])
-        if f.get("kind") == "label":
+        if f.get("kind") == "evaluate-surrogate":
+            size, where = f"{f['models']} models", f"with {f['cases']} of {f['count']} cases"
+            speed = f"{f['per_rank']['busy_seconds']['max']:.4g} s busy"
+        elif f.get("kind") == "label":
             size = f"{f['structures']} structures, {f['atoms']} atoms"
             speed, where = (
                 f"{f['structures_per_second']:.4g} structures/s",

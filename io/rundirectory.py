@@ -18,6 +18,7 @@ members/          of an ensemble: the run directories of its members, 1, 2, …
 errors.json       its errors
 predictions.h5    what it says of the validation set, beside the labels
 descriptors.h5    its symmetry functions, while it runs
+evaluation.json   results of an evaluation; cases/ has those of each case
 timing.json       where the time went
 report.html
 .lock             held while a run is active
@@ -67,6 +68,8 @@ class RunDirectory:
         self.predictions_file = self.path / "predictions.h5"
         self.curves_file = self.path / "curves.json"
         self.descriptors_file = self.path / "descriptors.h5"
+        self.evaluation_file = self.path / "evaluation.json"
+        self.cases = self.path / "cases"
         self.timing_file = self.path / "timing.json"
         self.report_file = self.path / "report.html"
         self._lock = None
@@ -184,6 +187,7 @@ class RunDirectory:
         mine += [self.sequences_file, self.profiles_file, self.timing_file, self.report_file]
         mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
         mine += [p for p in [self.dataset_file] if p.exists()] + sorted(self.parts.glob("part-*.dataset"))
+        mine += [p for p in [self.evaluation_file] if p.exists()] + sorted(self.cases.glob("case-*.h5"))
         mine += [p for folder in CONFIGURATIONS for p in self._configurations(folder)]
         return mine + [
             p for folder in sorted(self.members.glob("*")) for p in RunDirectory(folder, self.world)._files()

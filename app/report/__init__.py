@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ostwald.app.report.comparison import write_comparison
+from ostwald.app.report.evaluation import page as evaluation_page
 from ostwald.app.report.page import page
 from ostwald.app.report.phasefield import page as phasefield_page
 from ostwald.app.report.run import ReportError, read_run
@@ -39,6 +40,7 @@ def write_report(directory, output=None) -> Path:
         "sequences": sequences_page,
         "train": training_page,
         "train-surrogate": surrogate_page,
+        "evaluate-surrogate": evaluation_page,
     }
     text = pages.get(run.settings.get("job", {}).get("kind"), page)(run)
     try:

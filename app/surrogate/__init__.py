@@ -1,1 +1,1 @@
-"""Convolutional recurrent networks that take the place of phase-field steps. Jobs: app/jobs/train_surrogate.py, rollout.py."""
+"""Convolutional recurrent networks that take the place of phase-field steps. Jobs: app/jobs/train_surrogate.py, rollout.py, evaluate_surrogate.py."""

@@ -6,24 +6,14 @@ import itertools
 
 import numpy as np
 
+from ostwald.app.surrogate.resampling import resampled
 from ostwald.io.sequences import Sequences
 
 
 def resample(fields, how: str):
     """Fields (…, n0, n1[, n2]) at half the resolution: every second point ("nearest"), means over 2^d points ("mean"); or as they
     are ("none"). The first axis counts frames. ValueError where an axis is odd."""
-    if how == "none":
-        return fields
-    if any(n % 2 for n in fields.shape[1:]):
-        raise ValueError(f"{' × '.join(map(str, fields.shape[1:]))} points cannot be halved")
-    axes = range(1, fields.ndim)
-    if how == "nearest":
-        return fields[(slice(None), *(slice(None, None, 2) for _ in axes))]
-    fields = fields.astype(np.result_type(fields, np.float32), copy=False)
-    for axis in axes:
-        even, odd = (np.take(fields, range(k, fields.shape[axis], 2), axis) for k in (0, 1))
-        fields = 0.5 * (even + odd)
-    return fields
+    return resampled(fields, 1 if how == "none" else 2, how, frames=True)
 
 
 def symmetries(lengths, rotations: bool, reflections: bool) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -87,7 +87,7 @@ def test_halving():
     assert np.array_equal(resample(field, "nearest")[0], [[0, 2], [8, 10]])
     assert np.array_equal(resample(field, "mean")[0], [[2.5, 4.5], [10.5, 12.5]])
     assert resample(field, "none") is field
-    with pytest.raises(ValueError, match="4 × 3 points cannot be halved"):
+    with pytest.raises(ValueError, match="4 × 3 points cannot be divided by 2"):
         resample(field[..., :3], "mean")
 
 
