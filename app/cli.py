@@ -38,6 +38,9 @@ def _add_bench(commands):
         "analysis": kinds.add_parser("analysis", help="structure analyses, beside OVITO and freud"),
         "phasefield": kinds.add_parser("phasefield", help="the Cahn–Hilliard step, beside FFTW, scipy, mpi4py-fft"),
         "surrogate": kinds.add_parser("surrogate", help="steps of a surrogate network, beside torch"),
+        "training": kinds.add_parser(
+            "training", help="training of potentials, on 1, 2, 4 … ranks, and what a cluster takes"
+        ),
     }
     for one in kind.values():
         one.add_argument("--case", action="append", help="only these cases (repeatable); 'list' names them")
@@ -53,6 +56,13 @@ def _add_bench(commands):
         kind[name].add_argument(
             "--potential", action="append", default=[], help="potential file to time too (repeatable)"
         )
+    training = kind["training"]
+    training.add_argument("--atoms", type=positive, default=8640, help="of the set, about (default 8640)")
+    training.add_argument("--steps", type=positive, default=5, help="timed updates of one repeat (default 5)")
+    training.add_argument("--nodes", type=positive, action="append", help="to predict for (repeatable; default 1 8 64)")
+    training.add_argument("--cores", type=positive, default=64, help="of a node, to predict for (default 64)")
+    training.add_argument("--rate", type=above_zero, default=12.5, help="of a node's link, GB/s (default 12.5)")
+    training.add_argument("--latency", type=above_zero, default=2.0, help="of a link, µs (default 2)")
     field = kind["phasefield"]
     field.add_argument(
         "--grid", type=positive, action="append", help="points of an edge (repeatable; default 64 128 256)"
