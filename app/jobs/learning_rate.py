@@ -19,6 +19,8 @@ from ostwald.io.timeseries import TimeSeries
 COLUMNS = {"step": "", "rate": "", "loss": "", "smooth_loss": ""}
 KEPT = 0.9
 """How much of the running mean of the losses stays in an update."""
+FEW = round(1 / (1 - KEPT))
+"""Updates that the running mean is of."""
 BLOWN = 4.0
 """Times its lowest value at which the running mean ends the search."""
 
@@ -78,8 +80,11 @@ def _rising(world, trainer: Minibatch, rates, directory):
 
 
 def suggestion(rates, losses) -> float | None:
-    """The rate at which the logarithm of the (smoothed) loss falls fastest with that of the rate; None where it never falls."""
-    if len(rates) < 3:
+    """The rate about which the logarithm of the running mean falls fastest with that of the rate, over a tenth of the curve; its
+    beginning, which is a mean of few, does not count. None where it never falls."""
+    x, y = np.log(rates[FEW:]), np.log(losses[FEW:])
+    half = max(1, len(rates) // 20)
+    if len(x) <= 2 * half:
         return None
-    slopes = np.gradient(np.log(losses), np.log(rates))
-    return float(rates[slopes.argmin()]) if slopes.min() < 0 else None
+    slopes = (y[2 * half :] - y[: -2 * half]) / (x[2 * half :] - x[: -2 * half])
+    return float(rates[FEW + half + slopes.argmin()]) if slopes.min() < 0 else None

@@ -148,7 +148,11 @@ def test_the_learning_rate_is_found(run_file, world, tmp_path, capsys):
     assert not (tmp_path / "rates/descriptors.h5").exists()
     with pytest.raises(RunFileError, match=r"\[optimiser\] kind: 'l-bfgs' has no learning rate to be found"):
         find(world, train.KIND, run_file(RUN + 'kind = "l-bfgs"'), 1e-6, 1.0, 50, tmp_path / "none")
-    assert suggestion(np.geomspace(1, 9, 9), np.arange(1.0, 10.0)) is None
+    rates = np.geomspace(1e-6, 1.0, 121)
+    falling = 1 / (1 + (rates / 1e-3) ** 2) + 1e-3
+    falling[:5] *= [5, 3, 2, 1.5, 1.2]  # the mean of few
+    assert 1e-3 < suggestion(rates, falling) < 2e-2
+    assert suggestion(rates, np.linspace(1, 2, 121)) is None and suggestion(rates[:9], falling[:9]) is None
 
 
 def test_a_potential_can_be_trained_further(run_file, world, tmp_path, capsys):
