@@ -116,8 +116,9 @@ template <class F> class Network : public Step {
     require(!blocks_.empty() && !head_layers.empty(), "a network has blocks and a head");
     for (const Layer& l : head_layers) {
       const bool pointwise = l.first.at(0).shape(2) == 1;
-      if (pointwise && windows_.empty() && &l != &head_layers.back()) fused_.push_back(make(l));
-      else windows_.push_back(make(l)), window_radius_.push_back(pointwise ? 0 : radius_);
+      if (&l == &head_layers.back()) output_ = make<Whole<T>>(l);
+      else if (pointwise && windows_.empty()) fused_.push_back(make(l));
+      else windows_.push_back(make(l));
     }
     between_.resize(windows_.size());
     parameters_ = int(blocks[0][0].first.back().shape(1)) - 1;  // beside φ
@@ -153,14 +154,14 @@ template <class F> class Network : public Step {
     const auto add = [&](const auto& ring) { size += int64_t(ring.memory.size() * sizeof(ring.memory[0])); };
     for (const auto& b : blocks_) add(b->x), add(b->h), add(b->rh), add(b->z), add(b->share_of_input);
     for (const auto& ring : between_) add(ring);
-    add(u_);
+    add(last_), add(u_);
     return size;
   }
 
  private:
   // ---- what the network consists of
 
-  Convolution<F> make(const Layer& layer) const {
+  template <class G = F> Convolution<G> make(const Layer& layer) const {
     std::vector<Weights> parts;
     for (const Numbers& w : layer.first) {
       require(w.ndim() == (three_ ? 5 : 4), "weights have the wrong number of dimensions");
@@ -168,8 +169,8 @@ template <class F> class Network : public Step {
       parts.push_back({w.data(), int(w.shape(0)), int(w.shape(1)), three_ ? k * k : k, k});
       require(w.shape(0) == layer.second.size() && (k == 1 || k == 2 * radius_ + 1), "weights of a layer do not fit");
     }
-    require(!parts.empty() && parts.size() <= size_t(Convolution<F>::most_parts), "a convolution has one input or two");
-    return Convolution<F>(parts, layer.second.data());
+    require(!parts.empty() && parts.size() <= 2, "a convolution has one input or two");
+    return Convolution<G>(parts, layer.second.data());
   }
 
   template <class A> Field<A> field(const py::array& a, int channels, const char* name) const {
@@ -231,12 +232,11 @@ template <class F> class Network : public Step {
       gate_stages.push_back(gates);
       x = add(uses, false, [this, k, last](int p, int y, int a, int b, T* s) { update_row(int(k), last, p, y, a, b, s); });
     }
-    std::vector<int> window_stages;
-    for (size_t k = 0; k < windows_.size(); k++) {
-      window_stages.push_back(x);
-      x = add({{x, window_radius_[k]}}, false, [this, k](int p, int y, int a, int b, T* s) { head_row(int(k), p, y, a, b, s); });
-    }
-    const int output = x, conserving = head_ == Head::flux || head_ == Head::staggered || head_ == Head::potential;
+    std::vector<int> before{x};  // the stages that make what layers of the head read
+    for (size_t k = 0; k < windows_.size(); k++)
+      before.push_back(add({{before[k], r}}, false, [this, k](int p, int y, int a, int b, T* s) { head_row(int(k), p, y, a, b, s); }));
+    const int output = add({{before.back(), r}}, false, [this](int p, int y, int a, int b, T* s) { output_row(p, y, a, b, s); });
+    const int conserving = head_ == Head::flux || head_ == Head::staggered || head_ == Head::potential;
     const int last = add({{output, conserving}}, false, [this](int p, int y, int a, int b, T*) { final_row(p, y, a, b); });
 
     place(last);
@@ -250,9 +250,9 @@ template <class F> class Network : public Step {
       allocate(b.z, stages_[gate_stages[k]], channels_);
       if (deep_) allocate(b.share_of_input, stages_[gate_stages[k]], channels_);
     }
-    for (size_t k = 0; k < windows_.size(); k++)
-      allocate(between_[k], stages_[window_stages[k]], k ? windows_[k - 1].outputs() : fused_.empty() ? channels_ : fused_.back().outputs());
-    allocate(u_, stages_[output], windows_.back().outputs());
+    for (size_t k = 0; k < windows_.size(); k++) allocate(between_[k], stages_[before[k]], channels_);
+    allocate(last_, stages_[before.back()], channels_);
+    allocate(u_, stages_[output], output_.outputs());
   }
 
   // Lags, planes and rows of all stages.
@@ -303,7 +303,7 @@ template <class F> class Network : public Step {
     ring.begin = stage.begin[0], ring.planes = stage.end[0] - stage.begin[0];
     ring.keep = stage.keep, ring.depth = stage.depth;
     ring.allocate();
-    zeros_.resize(std::max(zeros_.size(), size_t(ring.channels) * ring.stride + 2 * lead + segment), E(0));
+    zeros_.resize(std::max(zeros_.size(), size_t(ring.channels) * ring.stride + 2 * lead + segment), 0.0);
   }
 
   // ---- running
@@ -346,7 +346,7 @@ template <class F> class Network : public Step {
   int plane_of_field(int plane) const { return cyclic() ? modulo(plane, n_[0].n) : plane; }
 
   // The row of a ring at (plane, y), which may lie beyond walls or ends.
-  const E* look(Ring<E>& ring, int plane, int y) const {
+  template <class A> const A* look(Ring<A>& ring, int plane, int y) const {
     for (int a = 0; a < 2; a++) {
       int& at = a ? y : plane;
       const Axis& n = n_[a];
@@ -354,7 +354,7 @@ template <class F> class Network : public Step {
       if (padding_ == Padding::circular) {
         if (a == 1) at = modulo(at, n.n);  // along axis 0 the ring does it
       } else if (padding_ == Padding::zero) {
-        return zeros_.data() + lead;
+        return reinterpret_cast<const A*>(zeros_.data()) + lead;
       } else {
         at = 2 * (at < n.low ? n.low : n.high) - 1 - at;
       }
@@ -362,27 +362,22 @@ template <class F> class Network : public Step {
     return ring.row(plane, y);
   }
 
-  struct Window {
-    const E* rows[(2 * most_radius + 1) * (2 * most_radius + 1)];
+  template <class G> struct Window {
+    const typename G::element* rows[(2 * most_radius + 1) * (2 * most_radius + 1)];
     ptrdiff_t stride;
-    Source<F> source() const { return {rows, stride}; }
+    Source<G> source() const { return {rows, stride}; }
   };
 
-  void gather(Window& w, Ring<E>& ring, int radius, int plane, int y, int z) const {
+  template <class G> void gather(Window<G>& w, Ring<typename G::element>& ring, int plane, int y, int z) const {
     int k = 0;
-    const int across = three_ ? radius : 0;
-    for (int dx = -radius; dx <= radius; dx++)
-      for (int dy = -across; dy <= across; dy++) w.rows[k++] = look(ring, plane + dx, y + dy) + z - radius;
+    const int across = three_ ? radius_ : 0;
+    for (int dx = -radius_; dx <= radius_; dx++)
+      for (int dy = -across; dy <= across; dy++) w.rows[k++] = look(ring, plane + dx, y + dy) + z - radius_;
     w.stride = ring.stride;
   }
 
   // Scratch of a thread: raw sums, then two sets of elements.
-  int widest() const {
-    int widest = 3 * channels_;
-    for (const auto* list : {&fused_, &windows_})
-      for (const auto& c : *list) widest = std::max(widest, c.outputs());
-    return widest;
-  }
+  int widest() const { return std::max(3 * channels_, output_.outputs()); }
   int64_t scratch_size() const { return 3 * int64_t(widest() + 1) * segment; }
   T* raw(T* s) const { return s; }
   E* first_set(T* s) const { return reinterpret_cast<E*>(s + (widest() + 1) * segment); }
@@ -446,8 +441,8 @@ template <class F> class Network : public Step {
     Block& block = *blocks_[k];
     const int vectors = (b - a + W - 1) / W, C = channels_;
     T* sums = raw(s);
-    Window x, h;
-    gather(h, block.h, radius_, plane, y, a), gather(x, block.x, radius_, plane, y, a);
+    Window<F> x, h;
+    gather(h, block.h, plane, y, a), gather(x, block.x, plane, y, a);
     if (deep_) {
       E *from_x = first_set(s), *from_h = second_set(s);
       const auto activated = [&](int c, int v) { return tanh(load(sums + c * segment + v * W)); };
@@ -478,8 +473,8 @@ template <class F> class Network : public Step {
     Block& block = *blocks_[k];
     const int vectors = (b - a + W - 1) / W, C = channels_;
     T* sums = raw(s);
-    Window rh, x;
-    gather(rh, block.rh, radius_, plane, y, a);
+    Window<F> rh, x;
+    gather(rh, block.rh, plane, y, a);
     const T* share = nullptr;
     if (deep_) {
       E* from = first_set(s);
@@ -491,7 +486,7 @@ template <class F> class Network : public Step {
       block.mix.apply(&mixed, vectors, sums, segment);
       share = block.share_of_input.row(plane, y) + a;
     } else {
-      gather(x, block.x, radius_, plane, y, a);
+      gather(x, block.x, plane, y, a);
       const Source<F> both[2] = {rh.source(), x.source()};
       block.candidate.apply(both, vectors, sums, segment);
     }
@@ -513,11 +508,7 @@ template <class F> class Network : public Step {
       to_ring<F>(next.row(plane, y), next.stride, C, a, b, radius_, plain);
       return;
     }
-    Ring<E>& next = between_[0];
-    if (fused_.empty()) {
-      to_ring<F>(next.row(plane, y), next.stride, C, a, b, radius_, plain);
-      return;
-    }
+    if (fused_.empty()) return to_head(0, plane, y, a, b, plain);
     E* from = first_set(s);
     to_scratch(from, C, vectors, plain);
     const auto activated = [&](int c, int v) { return tanh(load(sums + c * segment + v * W)); };
@@ -526,24 +517,32 @@ template <class F> class Network : public Step {
       const Source<F> source{&row, segment};
       fused_[l].apply(&source, vectors, sums, segment);
       if (l + 1 < fused_.size()) to_scratch(from, fused_[l].outputs(), vectors, activated);
-      else to_ring<F>(next.row(plane, y), next.stride, fused_[l].outputs(), a, b, radius_, activated);
+      else to_head(0, plane, y, a, b, activated);
     }
   }
 
+  // What layer k of those of the head that look around reads.
+  template <class Value> OSTWALD_INLINE void to_head(int k, int plane, int y, int a, int b, Value&& value) {
+    if (k < int(windows_.size())) to_ring<F>(between_[k].row(plane, y), between_[k].stride, channels_, a, b, radius_, value);
+    else to_ring<Whole<T>>(last_.row(plane, y), last_.stride, channels_, a, b, radius_, value);
+  }
+
   void head_row(int k, int plane, int y, int a, int b, T* s) {
-    const int vectors = (b - a + W - 1) / W;
     T* sums = raw(s);
-    Window in;
-    gather(in, between_[k], window_radius_[k], plane, y, a);
+    Window<F> in;
+    gather(in, between_[k], plane, y, a);
     const Source<F> source = in.source();
-    windows_[k].apply(&source, vectors, sums, segment);
-    const int outputs = windows_[k].outputs();
-    if (k + 1 < int(windows_.size())) {
-      Ring<E>& next = between_[k + 1];
-      to_ring<F>(next.row(plane, y), next.stride, outputs, a, b, radius_, [&](int c, int v) { return tanh(load(sums + c * segment + v * W)); });
-      return;
-    }
-    T* to = u_.row(plane, y);
+    windows_[k].apply(&source, (b - a + W - 1) / W, sums, segment);
+    to_head(k + 1, plane, y, a, b, [&](int c, int v) { return tanh(load(sums + c * segment + v * W)); });
+  }
+
+  void output_row(int plane, int y, int a, int b, T* s) {
+    T *sums = raw(s), *to = u_.row(plane, y);
+    Window<Whole<T>> in;
+    gather(in, last_, plane, y, a);
+    const Source<Whole<T>> source = in.source();
+    const int outputs = output_.outputs();
+    output_.apply(&source, (b - a + W - 1) / W, sums, segment);
     const bool periodic = padding_ == Padding::circular;
     to_ring<Whole<T>>(to, u_.stride, outputs, a, b, periodic, [&](int c, int v) { return load(sums + c * segment + v * W); });
     const int n = n_[2].n;
@@ -617,11 +616,11 @@ template <class F> class Network : public Step {
   Head head_;
   Padding padding_;
   std::vector<std::unique_ptr<Block>> blocks_;
-  std::vector<Convolution<F>> fused_, windows_;  // layers of the head: on single points, done with the last hidden state; the others
-  std::vector<int> window_radius_;
-  std::vector<Ring<E>> between_;  // what windows_[k] reads
-  Ring<T> u_;
-  std::vector<E> zeros_;
+  std::vector<Convolution<F>> fused_, windows_;  // layers of the head: on single points, done with the last hidden state; those that look around
+  Convolution<Whole<T>> output_;                 // its last one: only differences of what it gives matter, so it is not rounded
+  std::vector<Ring<E>> between_;                 // what windows_[k] reads
+  Ring<T> last_, u_;                             // what output_ reads, and gives
+  std::vector<double> zeros_;
 
   std::array<Axis, 3> n_{};
   std::array<int, 7> planned_{};

@@ -108,7 +108,7 @@ template <class F> class Convolution {
  public:
   using element = typename F::element;
   using real = typename F::real;
-  static constexpr int W = lanes<real>, most_parts = 2;
+  static constexpr int W = lanes<real>;
   static constexpr int most = vector_bytes == 64 ? 12 : 5;  // outputs whose sums fit the registers, two vectors each
 
   Convolution() = default;
