@@ -31,7 +31,7 @@ using sweeps::require;
 enum class Padding { circular, reflect, zero };
 enum class Head { flux, staggered, potential, sigmoid, allen_cahn };
 
-constexpr int lead = 16;      // elements before the first point of a row: a vector, so that rows begin on a cache line
+constexpr int lead = 16;      // rows begin at multiples of so many elements: on a cache line
 constexpr int most_radius = lead;
 constexpr int segment = 64;   // points of a row that one thread does in one go: its numbers stay in the first-level cache
 
@@ -247,8 +247,12 @@ template <class F> class Network : public Step {
       else allocate(b.x, stages_[gate_stages[k - 1] + 1], channels_);
       allocate(b.h, load, channels_);
       allocate(b.rh, stages_[gate_stages[k]], channels_);
-      allocate(b.z, stages_[gate_stages[k]], channels_);
-      if (deep_) allocate(b.share_of_input, stages_[gate_stages[k]], channels_);
+      Stage at_points = stages_[gate_stages[k]];  // what the next stage reads at the same point only
+      const Stage& update = stages_[gate_stages[k] + 1];
+      at_points.depth = update.lag - at_points.lag + 1;
+      at_points.keep = std::max(0, std::min(at_points.keep, update.end[0] - at_points.end[0]));
+      allocate(b.z, at_points, channels_);
+      if (deep_) allocate(b.share_of_input, at_points, channels_);
     }
     for (size_t k = 0; k < windows_.size(); k++) allocate(between_[k], stages_[before[k]], channels_);
     allocate(last_, stages_[before.back()], channels_);
@@ -298,7 +302,8 @@ template <class F> class Network : public Step {
 
   template <class A> void allocate(Ring<A>& ring, const Stage& stage, int channels) {
     ring.channels = std::is_same_v<A, E> ? (channels + F::group - 1) / F::group : channels;
-    ring.stride = ((round_up(n_[2].n, lead) + 2 * lead) / lead | 1) * lead;  // odd: channels do not meet in one set of a cache
+    // what lies before a row is the end of the one before; odd: channels do not meet in one set of a cache
+    ring.stride = (round_up(n_[2].n + 2 * std::max(radius_, 1), lead) / lead | 1) * lead;
     ring.rows = stage.end[1] - stage.begin[1], ring.first_row = stage.begin[1];
     ring.begin = stage.begin[0], ring.planes = stage.end[0] - stage.begin[0];
     ring.keep = stage.keep, ring.depth = stage.depth;
