@@ -1,4 +1,4 @@
-"""The command line: ostwald run | resume | check | learning-rate | info | convert | bench | nucleation | report.
+"""The command line: ostwald run | resume | check | submit | status | learning-rate | info | convert | bench | nucleation | report.
 
 Only the standard library is imported here, so that help and usage errors answer at once; a command imports what it needs.
 """
@@ -97,6 +97,57 @@ def _add_bench(commands):
     )
 
 
+def _add_batch(commands):
+    submit = commands.add_parser(
+        "submit",
+        help="submit a job to SLURM",
+        description="Render a batch script for a run file, show it, submit it and print the number of the job. The job queues itself "
+        "again until it is done. What is done or in the queue already is left alone, so the same command submits failed members again.",
+    )
+    submit.add_argument("file", help="run file (TOML)")
+    submit.add_argument("--nodes", type=positive, default=1, help="(default 1)")
+    submit.add_argument("--time", required=True, help="limit of the wall time, such as 4h or 04:00:00")
+    submit.add_argument(
+        "--ntasks-per-node",
+        type=positive,
+        metavar="N",
+        help="ranks of a node (default: its cores over threads, as sinfo tells)",
+    )
+    submit.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="of a rank, such as 2G (default: what `ostwald check` tells, and half as much again)",
+    )
+    submit.add_argument("--partition", help="(default: the cluster's)")
+    submit.add_argument("--account", help="(default: the cluster's)")
+    submit.add_argument(
+        "--array",
+        metavar="seeds=1..8",
+        help="one run for each seed: FILE with that [job] seed, in a directory of its own; parts=10: a set of sequences in parts",
+    )
+    submit.add_argument(
+        "--chain", action="store_true", help="go on in a job that depends on this one, instead of queueing it again"
+    )
+    submit.add_argument("--directory", "-d", help="run directory (default: as for ostwald run)")
+    submit.add_argument(
+        "--site", metavar="FILE", help="shell file that loads the modules of the cluster (default: $OSTWALD_SITE)"
+    )
+    submit.add_argument("--launch", default="srun --mpi=pmix", help="what starts the ranks (default: srun --mpi=pmix)")
+    submit.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="further option of sbatch, such as constraint=rome (repeatable)",
+    )
+    submit.add_argument("--dry-run", action="store_true", help="show the script, submit nothing")
+
+    status = commands.add_parser(
+        "status", help="what became of jobs: queued, running, waiting to be resumed, failed, done"
+    )
+    status.add_argument("directory", nargs="+", metavar="DIR", help="run directories")
+
+
 def parser() -> argparse.ArgumentParser:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -131,6 +182,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--ranks", type=positive, default=None, help="number of ranks to plan for (default: those it runs on)"
     )
+
+    _add_batch(commands)
 
     rate = commands.add_parser(
         "learning-rate",

@@ -79,6 +79,22 @@ def check(given) -> int:
     return _module_for(world, given.file).check(world, given.file, given.ranks)
 
 
+@on_root
+def submit(given) -> int:
+    from ostwald.app.submit import submit
+
+    return submit(given)
+
+
+@on_root
+def status(given) -> int:
+    from ostwald.app.status import describe
+
+    for directory in given.directory:
+        print(describe(directory))
+    return 0
+
+
 def learning_rate(given) -> int:
     world = World()
     require_one_mpi(world)

@@ -21,6 +21,7 @@ descriptors.h5    its symmetry functions, while it runs
 evaluation.json   results of an evaluation; cases/ has those of each case
 timing.json       where the time went
 report.html
+slurm-job         the number of the last batch job; batch.sbatch, slurm-<job>.log: its script, and what it printed
 .lock             held while a run is active
 """
 

@@ -499,3 +499,10 @@ def check(world, path, ranks=None) -> int:
     values = prepare(world, path)
     world.log(plan(world, values, path, ranks))
     return 0
+
+
+def memory(world, path, ranks) -> float:
+    """Validates a run file; bytes of one of `ranks` ranks."""
+    from ostwald.app.jobs import md_check
+
+    return md_check.memory(world, prepare(world, path), path, ranks)

@@ -27,24 +27,10 @@ def plan(world, values, path, ranks=None) -> str:
     the list length follows from density and cutoff. Time: SAMPLE_STEPS steps of the starting structure, timed here, on
     as many ranks as this command runs on, and scaled to `ranks` by atoms and ghosts.
     """
-    grid = values["parallel"]["grid"]
-    ranks = ranks or (int(np.prod(grid)) if grid else world.size)
-    if ranks < 1:
-        raise RunFileError(f"--ranks must be at least 1, got {ranks}")
-    if grid and np.prod(grid) != ranks:
-        raise RunFileError(f"{path}: [parallel] grid: {' × '.join(map(str, grid))} bricks do not match {ranks} ranks")
-    # what is measured here runs on the ranks at hand, in any grid
-    system = md_setup.build_system(world, {**values, "parallel": {**values["parallel"], "grid": None}}, path)
+    system, grid, ranks = _decomposed(world, values, path, ranks)
     potential, cell, total = system.potential, system.cell, system.total
-    grid = grid or choose_grid(ranks, tuple(cell.heights), tuple(cell.periodic))
-    edges = cell.heights / np.array(grid)
-    reach = system.list_cutoff
-    expanded = np.prod(np.where(cell.periodic | (np.array(grid) > 1), edges + 2 * reach, edges)) / np.prod(edges)
-    atoms = total / ranks
-    ghosts = atoms * (expanded - 1.0)
-    density = total / cell.volume
-    neighbours = density * 4 / 3 * pi * reach**3 * (0.5 if system.style == "half" else 1.0)
-    state = 124 * atoms + 60 * ghosts + 32 * (atoms + ghosts) + 4.2 * neighbours * atoms
+    edges, reach, atoms = cell.heights / np.array(grid), system.list_cutoff, total / ranks
+    ghosts, neighbours, state = footprint(system, grid)
     steps = sum(md_setup.stage_steps(s) for s in values["stage"])
     lines = [
         f"system       {total} atoms, {' '.join(system.atoms.species)}; {cell.describe()}; {system.density():.4g} g/cm³",
@@ -82,6 +68,37 @@ def plan(world, values, path, ranks=None) -> str:
         size = total * (12 if values["trajectory"]["precision"] == "single" else 24) * frames
         lines.append(f"trajectory   {frames} frames, about {size / 1e6:.1f} MB of positions")
     return "\n".join(lines)
+
+
+def memory(world, values, path, ranks) -> float:
+    """Bytes of a rank, as `plan` tells them, without a step. Collective."""
+    system, grid, _ = _decomposed(world, values, path, ranks)
+    return BASE_BYTES + footprint(system, grid)[-1]
+
+
+def _decomposed(world, values, path, ranks):
+    """The system on the ranks at hand, the grid of bricks of the ranks that are planned for, and their number."""
+    grid = values["parallel"]["grid"]
+    ranks = ranks or (int(np.prod(grid)) if grid else world.size)
+    if ranks < 1:
+        raise RunFileError(f"--ranks must be at least 1, got {ranks}")
+    if grid and np.prod(grid) != ranks:
+        raise RunFileError(f"{path}: [parallel] grid: {' × '.join(map(str, grid))} bricks do not match {ranks} ranks")
+    # what is measured here runs on the ranks at hand, in any grid
+    system = md_setup.build_system(world, {**values, "parallel": {**values["parallel"], "grid": None}}, path)
+    cell = system.cell
+    return system, grid or choose_grid(ranks, tuple(cell.heights), tuple(cell.periodic)), ranks
+
+
+def footprint(system, grid) -> tuple[float, float, float]:
+    """Of one rank of a grid of bricks: ghosts, neighbours of an atom, bytes of the state."""
+    cell, reach, atoms = system.cell, system.list_cutoff, system.total / np.prod(grid)
+    edges = cell.heights / np.array(grid)
+    expanded = np.prod(np.where(cell.periodic | (np.array(grid) > 1), edges + 2 * reach, edges)) / np.prod(edges)
+    ghosts = atoms * (expanded - 1.0)
+    density = system.total / cell.volume
+    neighbours = density * 4 / 3 * pi * reach**3 * (0.5 if system.style == "half" else 1.0)
+    return ghosts, neighbours, 124 * atoms + 60 * ghosts + 32 * (atoms + ghosts) + 4.2 * neighbours * atoms
 
 
 def _sample(world, system: System, values) -> float:

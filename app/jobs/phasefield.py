@@ -336,3 +336,10 @@ def check(world, path, ranks=None) -> int:
     from ostwald.app.jobs.phasefield_check import plan
 
     return plan(world, path, ranks)
+
+
+def memory(world, path, ranks) -> float:
+    """Validates a run file; bytes of one of `ranks` ranks."""
+    from ostwald.app.jobs import phasefield_check
+
+    return phasefield_check.memory(world, path, ranks)

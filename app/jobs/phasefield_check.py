@@ -28,31 +28,19 @@ SAMPLE = 128**3
 
 def plan(world, path, ranks=None) -> int:
     """Collective. Validates a run file and prints what it would take: memory of a rank, time from a few steps measured here."""
-    values = read_run_file(world, path, TABLES)
-    shape, grid = values["grid"]["shape"], values["parallel"]["grid"]
-    ranks = ranks or (math.prod(grid) if grid else world.size)
-    check_parts(values, path, ranks)
-    dtype = precision(values)
-    try:
-        needs = footprint(values, dtype, ranks, grid)
-    except ValueError as error:
-        raise RunFileError(f"{path}: [grid]: {error}") from None
+    values, needs, ranks = _decomposed(world, path, ranks)
+    shape, dtype = values["grid"]["shape"], precision(values)
     points, (p0, p1) = math.prod(shape), needs.ranks
-    small = list(shape)
-    while math.prod(small) > SAMPLE:
-        k = small.index(max(small))
-        small[k] //= next((p for p in (2, 3, 5, 7) if small[k] % p == 0), 2)
+    small = _small(shape)
     alone = world if world.size == 1 else world.split(world.rank)
     solver = build(alone, values, path, shape=small)
     check_finite(initial_field(values, path, tuple(shape), solver.spacing), values, path)
     seconds = world.allreduce(seconds_of_a_step(solver, values), "max")
     steps = sum(stage_steps(stage) for stage in values["stage"])
     factor = needs.work(points) / needs.work(solver.points) / ranks
-    more = solver.elasticity.arrays if solver.equilibrium is not None else 0
-    memory = BASE_BYTES + (needs.memory + more * needs.checkpoint) / ranks
     world.log(f"grid         {' × '.join(map(str, shape))} points, {dtype.name}, spacing {values['grid']['spacing']}")
     world.log(f"ranks        {ranks}, {'slabs' if p1 == 1 else 'pencils'}, {p0} × {p1} parts")
-    world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
+    world.log(f"memory       about {_memory(needs, solver, ranks) / 1e6:.0f} MB per rank")
     for k, stage in enumerate(values["stage"], 1):
         world.log(f"stage {k:<7}{stage['name'] or k}: {described(stage)}")
     each = f"{1e3 * seconds * factor:.3g} ms/step, from {' × '.join(map(str, small))} points"
@@ -72,6 +60,39 @@ def plan(world, path, ranks=None) -> int:
     saved = needs.checkpoint * (1 + (2 * len(shape) if solver.equilibrium is not None else 0))
     world.log(f"checkpoint   {saved / 1e6:.1f} MB, every {f'{every} steps' if every else f'{interval:g} s'}")
     return 0
+
+
+def memory(world, path, ranks) -> float:
+    """Collective. Validates a run file; bytes of a rank, as `plan` tells them, without a step."""
+    values, needs, ranks = _decomposed(world, path, ranks)
+    alone = world if world.size == 1 else world.split(world.rank)
+    return _memory(needs, build(alone, values, path, shape=_small(values["grid"]["shape"])), ranks)
+
+
+def _decomposed(world, path, ranks):
+    """Values of the run file, what the ranks that are planned for need, and their number."""
+    values = read_run_file(world, path, TABLES)
+    grid = values["parallel"]["grid"]
+    ranks = ranks or (math.prod(grid) if grid else world.size)
+    check_parts(values, path, ranks)
+    try:
+        return values, footprint(values, precision(values), ranks, grid), ranks
+    except ValueError as error:
+        raise RunFileError(f"{path}: [grid]: {error}") from None
+
+
+def _small(shape) -> list[int]:
+    """A grid of the same proportions, near enough, on which steps can be timed at once."""
+    small = list(shape)
+    while math.prod(small) > SAMPLE:
+        k = small.index(max(small))
+        small[k] //= next((p for p in (2, 3, 5, 7) if small[k] % p == 0), 2)
+    return small
+
+
+def _memory(needs, solver, ranks) -> float:
+    more = solver.elasticity.arrays if solver.equilibrium is not None else 0
+    return BASE_BYTES + (needs.memory + more * needs.checkpoint) / ranks
 
 
 def messages(share: float, p0: int, p1: int) -> str:

@@ -397,8 +397,7 @@ def check(world, path, ranks=None) -> int:
     steps = int(plan.steps_before.sum()) + plan.count * (table["frames"] - 1) * plan.steps_between
     for line in described(plan):
         world.log(line)
-    memory = BASE_BYTES + footprint(values, precision(values), plan.together).memory / plan.together
-    world.log(f"memory       about {memory / 1e6:.0f} MB per rank")
+    world.log(f"memory       about {_memory(plan) / 1e6:.0f} MB per rank")
     folder = os.path.dirname(os.path.abspath(path))
     world.log(f"disk         {shutil.disk_usage(folder).free / 1e9:.3g} GB are free in {folder}")
     if plan.adaptive:
@@ -409,3 +408,13 @@ def check(world, path, ranks=None) -> int:
         f"({1e3 * seconds:.3g} ms/step)"
     )
     return 0
+
+
+def memory(world, path, ranks) -> float:
+    """Validates a run file; bytes of one of `ranks` ranks."""
+    return _memory(read_plan(world, path, thorough=True, ranks=ranks))
+
+
+def _memory(plan) -> float:
+    values = plan.of(0)
+    return BASE_BYTES + footprint(values, precision(values), plan.together).memory / plan.together

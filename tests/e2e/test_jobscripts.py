@@ -7,17 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from ostwald.app.jobs.sequences_schema import Plan
-from ostwald.app.runfile import load_toml
-from ostwald.io.sequences import Sequences
 
 from .conftest import clean_environment
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "jobscripts").glob("*.sbatch"))
 JOB = """
 [job]
 kind = "md"
@@ -44,16 +38,19 @@ def cluster(tmp_path):
     tools.mkdir()
     for name, text in {
         "srun": '[ "$1" = --mpi=pmix ] || exit 9\nshift\nexec "$@"',
-        "ostwald": f'exec {sys.executable} -m ostwald.app.cli "$@"',
         "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt',
     }.items():
         (tools / name).write_text(f"#!/bin/bash\n{text}\n")
         (tools / name).chmod(0o755)
-    (tmp_path / "jobscripts").symlink_to(ROOT / "jobscripts")
+    installed = tmp_path / ".venv/bin/ostwald"
+    installed.parent.mkdir(parents=True)
+    installed.write_text(f'#!/bin/bash\nexec {sys.executable} -m ostwald.app.cli "$@"\n')
+    installed.chmod(0o755)
     environment = clean_environment() | {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "SLURM_SUBMIT_DIR": str(tmp_path),
         "SLURM_JOB_ID": "4711",
+        "SLURM_CPUS_PER_TASK": "1",
     }
     return tmp_path, environment
 
@@ -86,64 +83,3 @@ def test_a_job_warned_by_slurm_queues_itself_again_and_ends(cluster):
     assert again.returncode == 0 and "resumed at step" in again.stdout, again.stdout
     assert rows.read_text().splitlines()[-1].startswith(f"{done + 100},")
     assert (top / "scontrol.txt").read_text() == "requeue 4711\n"
-
-
-def test_each_task_of_the_array_is_a_replica_of_its_own_seed(cluster):
-    top, environment = cluster
-    folder = top / "examples/nucleation"
-    folder.mkdir(parents=True)
-    (folder / "replica.toml").write_text(JOB.format(steps=20).replace('"md"', '"md"\nseed = 1'))
-    script = ROOT / "jobscripts/nucleation-replicas.sbatch"
-    done = subprocess.run(
-        ["bash", str(script)],
-        env=environment | {"SLURM_ARRAY_TASK_ID": "3"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "seed = 3\n" in (folder / "runs/replica-3/run.toml").read_text()
-
-
-def test_each_task_of_the_array_makes_its_part_of_a_set(cluster):
-    """Parts of 185 sequences, each with the parameters that it has in the whole set."""
-    top, environment = cluster
-    folder = top / "examples/dataset-3d"
-    folder.mkdir(parents=True)
-    text = (ROOT / "examples/dataset-3d/train.toml").read_text()
-    for old, new in {
-        "[64, 64, 64]": "[16, 16, 16]",
-        "frames = 50": "frames = 2",
-        "interval = 0.5": "interval = 1.25e-3",
-        "[4, 8, 16]": "[4, 8]",
-        "24.5, 49.0": "0.005, 0.01",
-    }.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    (folder / "train.toml").write_text(text)
-    done = subprocess.run(
-        ["bash", str(ROOT / "jobscripts/dataset-3d.sbatch")],
-        env=environment | {"SLURM_ARRAY_TASK_ID": "9"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    whole = Plan(load_toml(folder / "train.toml"), folder / "train.toml")
-    with Sequences(folder / "runs/train-9/sequences.h5") as data:
-        assert data.first[0] == 1665 and data.shape == (185, 2, 8, 8, 8) and len(data.numbers()) == 185
-        for key, values in whole.parameters.items():
-            assert np.array_equal(data.parameters[key], values[1665:])
-        assert np.array_equal(data.seed, whole.seed[1665:]) and np.array_equal(data.validation, whole.validation[1665:])
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_the_batch_scripts_run_what_there_is(script):
-    text = script.read_text()
-    run_file = next(line.split("=")[1] for line in text.splitlines() if line.startswith("run_file="))
-    assert (ROOT / run_file.replace("-$SLURM_ARRAY_TASK_ID", "")).exists()
-    for option in ("--signal=B:USR1@300", "--requeue", "--time=", f"--job-name={script.stem}"):
-        assert f"#SBATCH {option}" in text
-    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
