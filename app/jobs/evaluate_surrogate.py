@@ -102,6 +102,7 @@ class CaseRun:
         self.errors = np.full((count, frames, len(ERRORS)), np.nan)
         self.numbers = np.full((count, frames, len(self.columns)), np.nan)
         self.means, self.seconds = np.full((count, frames), np.nan), np.zeros(1 + count)
+        self.seconds[1:][[not model.timed for model in self.models]] = np.nan
         self.lost = [None] * count
         self.spectra, self.planes = {}, {}
         for frame, now in enumerate(self.protocol.times):
@@ -346,7 +347,7 @@ def described(evaluation) -> list[str]:
         source = "frames of" if protocol.made else "solved from"
         lines.append(
             f"{protocol.name:<17}{len(protocol.cases)} case{'s' * (len(protocol.cases) > 1)}, {shape} points, {protocol.frames} "
-            f"frames {protocol.interval:g} apart, {source} {protocol.place}"
+            f"frames up to t = {protocol.times[-1]:g}, {source} {protocol.place}"
         )
     return lines
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ostwald.app.jobs import phasefield_schema as phasefield
 from ostwald.app.jobs.evaluation_schema import CHANGES, protocol_name
-from ostwald.app.jobs.phasefield_setup import build, set_initial
+from ostwald.app.jobs.phasefield_setup import build, check_finite, initial_field, set_initial
 from ostwald.app.jobs.phasefield_stages import CLOSE, adaptive, stage_time
 from ostwald.app.jobs.sequences_schema import Plan
 from ostwald.app.phasefield import Adaptive
@@ -42,7 +42,8 @@ class Case:
 class Protocol:
     """A table [[protocol]] and its cases. RunFileError where they cannot be.
 
-    interval: time from frame to frame; frames: how many are compared; shape, spacing: of the truth's frames.
+    interval: a step of the slowest surrogate, or None. times (frames,): of the frames that are compared, since the first; shape, spacing:
+    of the truth's frames.
     """
 
     def __init__(self, table, interval, path):
@@ -62,31 +63,51 @@ class Protocol:
                 raise self.error("truth", "pairs are made from a run file, not from frames that are there already")
         else:
             changed(raw, table)
-        found = self._sequences(raw, truth) if kind == "sequences" else self._run(raw, truth)
-        self.cases, native, most = found
-        given = table["interval"] or interval or native
-        if given is None:
-            raise self.error("interval", "is required: neither a surrogate nor the truth tells one")
-        self.interval = given
-        if native is not None:
-            each = whole(given / native)
-            if each is None and self.made:
-                raise self.error("interval", f"{given:g} is not a whole number of the frames' {native:g}")
-        length = most if most is not None else math.inf
-        there = int(length / given * (1 + 1e-9)) + 1
-        self.frames = table["frames"] or there
-        if self.made and self.frames > there:
-            raise self.error("frames", f"there are {there} only, {given:g} apart, in {self.place}")
-        if self.frames < 2:
-            raise self.error("frames", f"the truth is shorter than one interval of {given:g}")
-        self.times = given * np.arange(self.frames)
-        self._check_steps()
+        found = self._sequences(raw, truth, interval) if kind == "sequences" else self._run(raw, truth, interval)
+        self.cases, self.times = found
+        if not self.made:
+            case, stage = self.cases[0], self.cases[0].values["stage"][0]
+            check_finite(initial_field(case.values, case.path, self.shape, self.spacing), case.values, case.path)
+            if not adaptive(stage) and not self.fits(dt := stage["timestep"]):
+                raise self.error("interval", f"{self.times[1]:g} is not a whole number of time steps of {dt:g}")
 
     def error(self, key, why) -> RunFileError:
         return RunFileError(f"{self.path}: [protocol {self.name}] {key}: {why}")
 
-    def _sequences(self, raw, truth):
-        """(cases, interval, length) of a set of sequences."""
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    @property
+    def volume(self) -> float:
+        """Of the box."""
+        return float(np.prod(self.shape) * np.prod(self.spacing))
+
+    def fits(self, step) -> bool:
+        """Whether all times are whole numbers of a step."""
+        return step is not None and all(whole(time / step) for time in self.times[1:])
+
+    def _even(self, interval, length, native=None):
+        """Times an interval apart. native: that of frames that are there already."""
+        interval = self.table["interval"] or interval
+        if interval is None:
+            raise self.error("interval", "is required: neither a surrogate nor the truth tells one")
+        if native is not None and whole(interval / native) is None:
+            raise self.error("interval", f"{interval:g} is not a whole number of the frames' {native:g}")
+        there = int(length / interval * (1 + 1e-9)) + 1
+        return self._first(interval * np.arange(max(there, 0 if self.made else self.table["frames"] or 0)), interval)
+
+    def _first(self, times, interval):
+        """As many times as are asked for."""
+        wanted = self.table["frames"] or len(times)
+        if wanted > len(times):
+            raise self.error("frames", f"there are {len(times)} only, {interval:g} apart, in {self.place}")
+        if wanted < 2:
+            raise self.error("frames", f"the truth is shorter than one interval of {interval:g}")
+        return times[:wanted]
+
+    def _sequences(self, raw, truth, interval):
+        """(cases, times) of a set of sequences."""
         plan = Plan(raw, truth)
         numbers, file = np.arange(plan.count), None
         if self.made:
@@ -110,10 +131,11 @@ class Protocol:
             values = plan.of(int(k))
             given = {key: float(of[k]) for key, of in plan.parameters.items()}
             cases.append(Case(values, truth, float(plan.start[k]), given, file, int(k)))
-        return self._pairs(cases), plan.interval, (plan.values["set"]["frames"] - 1) * plan.interval
+        length = (plan.values["set"]["frames"] - 1) * plan.interval
+        return self._pairs(cases), self._even(interval or plan.interval, length, plan.interval if self.made else None)
 
-    def _run(self, raw, truth):
-        """(cases, interval or None, length) of one phase-field run."""
+    def _run(self, raw, truth, interval):
+        """(cases, times) of one phase-field run."""
         values = validate(raw, phasefield.TABLES, truth)
         self.shape, self.spacing = grid_of(values)
         for key in ("count", "part"):
@@ -122,15 +144,24 @@ class Protocol:
         if len(values["stage"]) > 1:
             raise self.error("truth", f"{truth}: a truth has one [[stage]]")
         if not self.made:
-            return self._pairs([Case(values, truth, 0.0, {})]), None, stage_time(values["stage"][0])
+            return self._pairs([Case(values, truth, 0.0, {})]), self._even(interval, stage_time(values["stage"][0]))
         file = self.place / "fields.h5"
+        times = self.frame_times(file, "truth")
+        interval = self.table["interval"] or interval
+        if interval is not None:  # frames may lie at any times: those that are whole steps
+            steps = times[[k == 0 or whole(time / interval) is not None for k, time in enumerate(times)]] / interval
+            times = interval * np.rint(steps)
+        return [Case(values, truth, 0.0, {}, file)], self._first(times, interval or times[-1])
+
+    def frame_times(self, file, key):
+        """Of a series of fields, since its first frame."""
         try:
             _, times = field_frames(file)
         except FieldsError as error:
-            raise self.error("truth", str(error)) from None
+            raise self.error(key, str(error)) from None
         if len(times) < 2:
-            raise self.error("truth", f"{file}: has no two frames")
-        return [Case(values, truth, float(times[0]), {}, file)], None, float(times[-1] - times[0])
+            raise self.error(key, f"{file}: has no two frames")
+        return times - times[0]
 
     def _pairs(self, cases):
         """Each case twice, with two amplitudes of the same noise, where pairs are asked for."""
@@ -145,17 +176,6 @@ class Protocol:
                 parameters = case.parameters | {"initial.amplitude": amplitude}
                 found.append(Case(values, case.path, case.start, parameters, case.file, case.number))
         return found
-
-    def _check_steps(self):
-        if not self.made:
-            for case in self.cases:
-                check_steps(case.values["stage"][0], self.interval, lambda why: self.error("interval", why))
-
-
-def check_steps(stage, interval, error) -> None:
-    """Raises error(why) where an interval is not a whole number of time steps."""
-    if not adaptive(stage) and whole(interval / stage["timestep"]) is None:
-        raise error(f"{interval:g} is not a whole number of time steps of {stage['timestep']:g}")
 
 
 def whole(x: float) -> int | None:
@@ -278,36 +298,45 @@ class Read:
     """The truth of a case, from frames that are there. As Solved."""
 
     def __init__(self, case):
-        self._case, self._times, self._data = case, None, None
-        if case.file.name == "sequences.h5":
-            self._data = Sequences(case.file)
-        else:
-            self._times = field_frames(case.file)[1]
+        self._case = case
+        whole_set = case.file.name == "sequences.h5"
+        self._data, self._series = (Sequences(case.file), None) if whole_set else (None, Frames(case.file))
 
     def start(self) -> np.ndarray:
         return self.advance(0.0)
 
     def advance(self, time: float) -> np.ndarray:
-        if self._data is not None:
-            frame = round(time / self._data.interval)
-            return self._data.read(self._case.number, frame, frame + 1)[0].astype(np.float64)
-        frame = frame_at(self._times, time)
-        field = open_field(self._case.file, frame=frame)
-        values = np.asarray(field[:], np.float64)
-        field.close()
-        return values
+        if self._series is not None:
+            return self._series.at(time)
+        frame = round(time / self._data.interval)
+        return self._data.read(self._case.number, frame, frame + 1)[0].astype(np.float64)
 
     def close(self) -> None:
         if self._data is not None:
             self._data.close()
 
 
-def frame_at(times, time) -> int:
-    """The frame of a series this long after its first one. ValueError where there is none."""
-    frame = int(np.argmin(np.abs(times - times[0] - time)))
-    if abs(times[frame] - times[0] - time) > 1e-6 * max(abs(time), 1e-12):
-        raise ValueError(f"there is no frame {time:g} after the first")
-    return frame
+class Frames:
+    """The frames of a fields.h5. FieldsError."""
+
+    def __init__(self, file):
+        self.file = file
+        times = field_frames(file)[1]
+        self.times = times - times[0]
+
+    def place(self, time: float) -> int:
+        """The frame this long after the first one. FieldsError where there is none."""
+        frame = int(np.argmin(np.abs(self.times - time)))
+        if abs(self.times[frame] - time) > 1e-6 * max(abs(time), 1e-12):
+            raise FieldsError(f"{self.file}: has no frame {time:g} after the first")
+        return frame
+
+    def at(self, time: float) -> np.ndarray:
+        """φ then."""
+        field = open_field(self.file, frame=self.place(time))
+        values = np.asarray(field[:], np.float64)
+        field.close()
+        return values
 
 
 def truth_of(world, case) -> Solved | Read:

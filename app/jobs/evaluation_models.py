@@ -1,22 +1,27 @@
 """The models of an evaluation: what predicts the frames of a case from its first one.
 
 A model has start(fine), the truth's first frame; advance(t), to that time since then; field() -> φ on the grid on which it is compared;
-mean() -> <φ> on its own grid.
+mean() -> <φ> on its own grid; timed: whether its processor time is that of the steps.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from ostwald.app.jobs.evaluation_cases import Stepper, check_steps, on_grid, whole
+from ostwald.app.jobs.evaluation_cases import Frames, Stepper, on_grid, whole
 from ostwald.app.jobs.evaluation_schema import model_name
 from ostwald.app.jobs.phasefield_grid import boundaries
 from ostwald.app.jobs.phasefield_setup import build, make_elasticity, make_well
-from ostwald.app.runfile import RunFileError
+from ostwald.app.jobs.phasefield_stages import adaptive
+from ostwald.app.jobs.rollout_schema import TABLES as ROLLOUT
+from ostwald.app.runfile import RunFileError, load_toml, validate
 from ostwald.app.surrogate import model as surrogates
 from ostwald.app.surrogate.metrics import LinearTheory
 from ostwald.app.surrogate.resampling import resampled
 from ostwald.app.surrogate.rollout import RollOut
+from ostwald.io.fields import FieldsError
 from ostwald.io.modelfile import ModelFileError
 
 
@@ -45,6 +50,11 @@ class Models:
         if twice := next((name for name in self.names if self.names.count(name) > 1), None):
             raise RunFileError(f"{path}: [[model]] name: '{twice}' stands twice")
 
+    @property
+    def first(self) -> int | None:
+        """Number of the first surrogate."""
+        return next((k for k, surrogate in enumerate(self.loaded) if surrogate is not None), None)
+
     def error(self, k, key, why) -> RunFileError:
         return RunFileError(f"{self.path}: [model {self.names[k]}] {key}: {why}")
 
@@ -62,25 +72,29 @@ class Models:
             )
         ratios = {whole(a / b) for a, b in zip(surrogate.spacing, spacing)}
         ratio = ratios.pop() if len(ratios) == 1 else None
-        fits = ratio is not None and (ratio == 1 or surrogate.resampling != "none")
-        if not fits or any(n % ratio for n in shape):
+        if ratio is None or any(n % ratio for n in shape):
             texts = [" × ".join(f"{h:g}" for h in of) for of in (surrogate.spacing, spacing)]
             raise self.error(
                 k,
                 "file",
                 f"its points are {texts[0]} apart, those of {protocol.name} {texts[1]}: they do not go together",
             )
-        if whole(protocol.interval / surrogate.interval) is None:
+        if not protocol.fits(surrogate.interval):
             raise self.error(
-                k,
-                "file",
-                f"a step is {surrogate.interval:g}, the interval of {protocol.name} {protocol.interval:g}: not whole steps",
+                k, "file", f"a step is {surrogate.interval:g}, the frames of {protocol.name} are not whole steps apart"
             )
-        return ratio, surrogate.resampling if ratio > 1 else "none"
+        if ratio == 1:
+            return ratio, "none"
+        return (
+            ratio,
+            "mean" if surrogate.resampling == "mean" else "nearest",
+        )  # "none": a set with a stride keeps nearest points
 
     def make(self, k, world, protocol, case, grid):
         """Model k for a case, compared on a grid of grids(). RunFileError where it cannot do that case."""
         table = self.tables[k]
+        if protocol.table["rollout"] is not None and k == self.first:
+            return RolledBefore(self, protocol, grid)
         if table["kind"] == "surrogate":
             return Rolled(world, self, k, protocol, case, grid)
         if table["kind"] == "solver":
@@ -92,6 +106,8 @@ class Models:
 
 class Persistence:
     """The field stays as it is."""
+
+    timed = True
 
     def __init__(self, grid):
         self._grid = grid
@@ -138,8 +154,47 @@ class Linear(Persistence):
             self._field = self._theory.field(time)
 
 
+class RolledBefore(Persistence):
+    """The first surrogate, whose roll-out is there already."""
+
+    timed = False
+
+    def __init__(self, models, protocol, grid):
+        super().__init__(grid)
+        place = Path(protocol.table["rollout"])
+        values = validate(load_toml(place / "run.toml"), ROLLOUT, place / "run.toml")
+        if load_hash(values["surrogate"]["file"]) != models.loaded[models.first].hash:
+            raise protocol.error("rollout", f"{place}: a roll-out of another network than {models.names[models.first]}")
+        shape = [n // grid[0] for n in protocol.shape]
+        if values["grid"]["shape"] != shape or len(protocol.cases) > 1:
+            raise protocol.error("rollout", f"{place}: not a roll-out of the one case of {protocol.name}")
+        protocol.frame_times(place / "fields.h5", "rollout")
+        self._frames = Frames(place / "fields.h5")
+        try:
+            for time in protocol.times:
+                self._frames.place(time)
+        except FieldsError as error:
+            raise protocol.error("rollout", str(error)) from None
+
+    def start(self, fine):
+        self._field = self._frames.at(0.0)
+
+    def advance(self, time):
+        self._field = self._frames.at(time)
+
+
+def load_hash(file) -> str | None:
+    """Of a surrogate's model file; None where there is none."""
+    try:
+        return surrogates.load(file).hash
+    except ModelFileError:
+        return None
+
+
 class Rolled:
     """A surrogate."""
+
+    timed = True
 
     def __init__(self, world, models, k, protocol, case, grid):
         surrogate, values, (ratio, _) = models.loaded[k], case.values, grid
@@ -182,6 +237,8 @@ class Rolled:
 class Simulated:
     """The truth's solver, or one that is cheaper or noisier."""
 
+    timed = True
+
     def __init__(self, world, models, k, protocol, case, grid):
         table, values, (ratio, how) = models.tables[k], case.values, grid
         self._coarsening = table["coarsening"] or 1
@@ -198,7 +255,10 @@ class Simulated:
             stage |= dict(
                 tolerance=table["tolerance"], timestep=table["timestep"], shortest=None, longest=table["longest"]
             )
-        check_steps(stage, protocol.interval, lambda why: models.error(k, "timestep", why))
+        if not adaptive(stage) and not protocol.fits(stage["timestep"]):
+            raise models.error(
+                k, "timestep", f"the frames of {protocol.name} are not whole time steps of {stage['timestep']:g} apart"
+            )
         solver = {key: table[key] or values["solver"][key] for key in ("method", "order")}
         noise = dict(temperature=0.0, amplitude=table["noise"]) if table["noise"] else values["noise"]
         values = values | dict(stage=[stage], solver=values["solver"] | solver, noise=noise)

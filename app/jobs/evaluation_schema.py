@@ -108,7 +108,15 @@ PROTOCOL = Table(
         ),
         "frames": Key("int", None, low=2, doc="that are compared, the first one included; default: all of the truth"),
         "interval": Key(
-            "float", None, above=0, doc="time from frame to frame; default: a step of the slowest surrogate"
+            "float",
+            None,
+            above=0,
+            doc="time from frame to frame; default: a step of the slowest surrogate; of a phase-field run's directory all frames that are whole steps",
+        ),
+        "rollout": Key(
+            "path",
+            None,
+            doc="directory of a roll-out, whose frames are the predictions of the first surrogate: long ones are made on many ranks before",
         ),
         "fit": Key(
             "float*2", None, doc="times since the first frame between which F ~ t^p; default: last factor of 10"

@@ -23,11 +23,11 @@ CURVES = (
     ("pearson", "correlation"),
 )  # fmt: skip
 COURSES = (
-    ("energy", "free energy"), ("elastic", "elastic energy"), ("interface", "interface"), ("length", "length of S(k)"),
+    ("energy", "F/V"), ("elastic", "elastic energy/V"), ("interface", "interface/V"), ("length", "length of S(k)"),
     ("euler_high", "Euler number of high φ"), ("fractal_dimension", "fractal dimension"), ("isotropy", "isotropy"),
 )  # fmt: skip
 PARITY = (
-    ("energy", "free energy"), ("elastic", "elastic energy"), ("interface", "interface"), ("length", "length of S(k)"),
+    ("energy", "F/V"), ("elastic", "elastic energy/V"), ("interface", "interface/V"), ("length", "length of S(k)"),
     ("fractal_dimension", "fractal dimension"), ("isotropy", "isotropy"),
 )  # fmt: skip
 NAMES = dict(CURVES)
@@ -69,6 +69,9 @@ def _protocol(run, place, found) -> str:
     bands = "Medians over cases; bands hold the middle half." if several else ""
     plots = [(_upper(title), _errors(found, place, column, title), bands) for column, title in CURVES]
     plots += [(_upper(title), _course(found, place, column, title), bands) for column, title in COURSES]
+    if several:
+        means = _course(found, place, "energy", "F/V", moments=True)
+        plots.append(("F/V, means", means, "Means over cases; bands: one standard deviation on either side."))
     plots += [(f"{_upper(title)}, last frame", _parity(found, place, column, title), "") for column, title in PARITY]
     plots += [("Structure factor, last frame, first case", _spectra(run, place, found), "")]
     plots += [
@@ -115,16 +118,27 @@ def _scores(found) -> str:
         ">length",
         ">S(k)",
     ]
-    head += [">F ~ t^p", ">largest drift of the mean", ">CPU s", ">lost"]
+    head += [">F ~ t^p", ">F as one until", ">largest drift of the mean", ">CPU s", ">lost"]
     columns = ("rmse", "delta", "mae", "iou", "pearson", "ssim", "energy_error", "interface_error", "length_error")
     rows = []
     for name, m in found["models"].items():
         cells = [_cell(m["errors"][c]["median"][-1]) for c in (*columns, "spectrum_error")]
-        rows.append((escape(name), *cells, _exponent(m), _cell(m["drift"], 2), _cell(m["seconds"]), str(m["lost"])))
+        rows.append(
+            (
+                escape(name),
+                *cells,
+                _exponent(m),
+                _cell(m["together"]),
+                _cell(m["drift"], 2),
+                _cell(m["seconds"]),
+                str(m["lost"]),
+            )
+        )
     blank_cells = ["–"] * (len(columns) + 1)
     truth = next(iter(found["truth"].values()))
-    rows.append(("truth", *blank_cells, _exponent(truth), "–", _cell(found["seconds"]), ""))
-    note = "Errors: medians over cases in the last frame. p: of the mean over cases, with its standard error."
+    rows.append(("truth", *blank_cells, _exponent(truth), "–", "–", _cell(found["seconds"]), ""))
+    note = "Errors: medians over cases in the last frame. p: of the mean over cases, with its standard error. F as one: until then "
+    note += "the medians of truth and model lie within each other's quartiles."
     return _card("Last frame", head, rows, note)
 
 
@@ -142,8 +156,13 @@ def _array(values):
     return np.array([np.nan if x is None else x for x in values])
 
 
-def _band(axes, times, spread, colour, label):
-    low, middle, high = (_array(spread[key]) for key in ("low", "median", "high"))
+def _band(axes, times, spread, colour, label, moments=False):
+    """Medians and quartiles over cases, or (moments) means and standard deviations."""
+    if moments:
+        middle, deviation = (_array(spread[key]) for key in ("mean", "deviation"))
+        low, high = middle - deviation, middle + deviation
+    else:
+        low, middle, high = (_array(spread[key]) for key in ("low", "median", "high"))
     axes.fill_between(times, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(times, middle, color=colour, linewidth=1.4, label=label)
 
@@ -171,7 +190,7 @@ def _legend(figure, axes):
     axes.legend(fontsize=7, frameon=False, labelcolor=INK, handlelength=1.2, ncols=2)
 
 
-def _course(found, place, column, title) -> str:
+def _course(found, place, column, title, moments=False) -> str:
     """A number of the field over time: the truth and all models; free energies and lengths on logarithmic axes."""
     truth, times = next(iter(found["truth"].values())), np.array(found["times"])
     if column not in truth["numbers"]:
@@ -182,8 +201,8 @@ def _course(found, place, column, title) -> str:
     figure, axes = blank()
     for name, m, colour in _lines(found["models"]):
         if m["kind"] != "linear":
-            _band(axes, times, m["numbers"][column], colour, name)
-    _band(axes, times, truth["numbers"][column], INK, "truth")
+            _band(axes, times, m["numbers"][column], colour, name, moments)
+    _band(axes, times, truth["numbers"][column], INK, "truth", moments)
     if column in ("energy", "interface", "length") and np.nanmin(values) > 0 and len(times) > 3:
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -191,7 +210,7 @@ def _course(found, place, column, title) -> str:
         plain_log(axes.yaxis)
     dress(axes, "time", title)
     _legend(figure, axes)
-    return svg_of(figure, f"p{place}-course-{column}")
+    return svg_of(figure, f"p{place}-course-{column}{'-moments' * moments}")
 
 
 def _parity(found, place, column, title) -> str:

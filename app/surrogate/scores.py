@@ -16,6 +16,8 @@ DESCRIBED = (
     "euler_high", "euler_low", "domains_high", "domains_low", "fractal_dimension", "isotropy",
 )  # fmt: skip
 """Numbers of Descriptors whose course is kept."""
+EXTENSIVE = ("energy", "bulk", "gradient", "elastic", "interface")
+"""Those that are kept per volume."""
 GLOBAL = ("energy", "elastic", "interface", "length", "fractal_dimension", "isotropy")
 """Those of the last frame that are kept for each case."""
 CLOCKED = ("delta", "rmse", "energy_error", "interface_error", "length_error")
@@ -25,7 +27,7 @@ CLOCKED = ("delta", "rmse", "energy_error", "interface_error", "length_error")
 def summarise(protocol, names, tables, cases) -> dict:
     """The results of a protocol, JSON-able.
 
-    protocol: has name, kind, times (F,), cases, table["fit"], shape. names, tables: of the models. cases: (arrays, meta) of each case's file.
+    protocol: has name, kind, times (F,), cases, table["fit"], shape, volume. names, tables: of the models. cases: (arrays, meta) of each case's file.
     """
     meta = cases[0][1]
     columns, arrays = meta["columns"], [found for found, _ in cases]
@@ -37,7 +39,7 @@ def summarise(protocol, names, tables, cases) -> dict:
         name=protocol.name, kind=protocol.kind, count=len(cases), times=times.tolist(), shape=list(protocol.shape),
         parameters={key: [case.parameters[key] for case in protocol.cases] for key in protocol.cases[0].parameters},
         seconds=_number(np.median(stacked["seconds"][:, 0])) if solved else None,
-        truth={str(place): _described(rows, columns, times, window) for place, rows in truths.items()},
+        truth={str(place): _described(rows, columns, times, window, protocol.volume) for place, rows in truths.items()},
         models={},
     )  # fmt: skip
     for k, (name, table) in enumerate(zip(names, tables)):
@@ -45,7 +47,7 @@ def summarise(protocol, names, tables, cases) -> dict:
         mean = stacked["means"][:, k]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # all NaN: a model that was lost at once
-            found["models"][name] = _described(rows, columns, times, window) | dict(
+            found["models"][name] = _described(rows, columns, times, window, protocol.volume) | dict(
                 kind=table["kind"],
                 noise=table["noise"],
                 truth=str(meta["truths"][k]),
@@ -55,6 +57,7 @@ def summarise(protocol, names, tables, cases) -> dict:
                 seconds=_number(np.median(stacked["seconds"][:, 1 + k])),
                 lost=sum(each["lost"][k] is not None for _, each in cases),
                 agreement=agreement(truth, rows, columns),
+                together=together(truth, rows, columns, times),
             )
         if protocol.kind == "stationary" and "spans_high" in columns:
             found["models"][name]["stationary"] = [stationary(one, columns, times, len(protocol.shape)) for one in rows]
@@ -69,9 +72,13 @@ def summarise(protocol, names, tables, cases) -> dict:
     return found
 
 
-def _described(rows, columns, times, window) -> dict:
+def _described(rows, columns, times, window, volume) -> dict:
     """numbers: {column: spread over cases}; last: {column: [each case]}; decay: exponents of F. rows (cases, frames, columns)."""
-    numbers = {name: rows[:, :, columns.index(name)] for name in DESCRIBED if name in columns}
+    numbers = {
+        name: rows[:, :, columns.index(name)] / (volume if name in EXTENSIVE else 1.0)
+        for name in DESCRIBED
+        if name in columns
+    }
     exponents = np.array([decay_exponent(times, energy, window)[0] for energy in numbers["energy"]])
     together, error = decay_exponent(times, numbers["energy"].mean(axis=0), window)
     return dict(
@@ -97,6 +104,18 @@ def _number(x) -> float | None:
 
 def _list(values) -> list:
     return [_number(x) for x in values]
+
+
+def together(truth, rows, columns, times) -> float | None:
+    """The last time up to which the medians over cases of the free energies of truth and model lie within each other's quartiles; None of
+    fewer than four cases."""
+    if len(rows) < 4:
+        return None
+    energy = columns.index("energy")
+    a, b = (np.quantile(of[:, :, energy], [0.25, 0.5, 0.75], axis=0) for of in (truth, rows))
+    within = (a[0] <= b[1]) & (b[1] <= a[2]) & (b[0] <= a[1]) & (a[1] <= b[2])
+    apart = np.flatnonzero(~within)
+    return float(times[apart[0] - 1]) if len(apart) and apart[0] else None if len(apart) else float(times[-1])
 
 
 def agreement(truth, rows, columns) -> dict:

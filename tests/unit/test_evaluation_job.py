@@ -1,6 +1,7 @@
 """The evaluation of surrogates: protocols, models, what is written and shown, restarts, mistakes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ from surrogate_evaluations import RUN, SET, network
 from ostwald.app.cli import main
 from ostwald.app.jobs import evaluate_surrogate
 from ostwald.app.jobs.evaluation_cases import changed
-from ostwald.app.jobs.evaluation_schema import MODEL, PROTOCOL, PROTOCOLS, page
+from ostwald.app.jobs.evaluation_schema import MODEL, PROTOCOL, PROTOCOLS, TABLES, page
 from ostwald.app.jobs.stopping import EXIT_RESUME, Stopping
+from ostwald.app.runfile import load_toml, validate
+from ostwald.app.surrogate.architecture import PRESETS
+from ostwald.app.surrogate.model import Parameter, Surrogate
+from ostwald.io.sequences import Sequences
 from ostwald.parallel import CollectiveError
 
 MODELS = """
@@ -69,7 +74,8 @@ def test_the_solver_itself_makes_no_error_and_all_is_shown(folder, capsys):
     for word in (
         "test-set",
         "Structural similarity",
-        "Free energy, last frame",
+        "F/V, last frame",
+        "F/V, means",
         "The clock",
         "error, t = 1.5",
         "itself",
@@ -78,7 +84,7 @@ def test_the_solver_itself_makes_no_error_and_all_is_shown(folder, capsys):
     capsys.readouterr()
     assert main(["info", str(folder / "out"), str(folder / "out.toml")]) == 0
     said = capsys.readouterr().out
-    assert "finished with 4 of 4 cases: 5 models" in said and "4 cases, 32 × 24 points, 4 frames 0.5 apart" in said
+    assert "finished with 4 of 4 cases: 5 models" in said and "4 cases, 32 × 24 points, 4 frames up to t = 1.5" in said
     assert main(["check", str(folder / "out.toml"), "--ranks", "2"]) == 0
     assert "on 2 ranks like this one" in capsys.readouterr().out
 
@@ -194,7 +200,7 @@ def test_a_network_that_leads_astray_is_lost_and_the_others_go_on(folder, no_rep
         ('kind = "persistence"', 'name = "itself"\nkind = "persistence"', "'itself' stands twice"),
         ('name = "itself"', 'noise = 0.1\nname = "itself"', "'finite-difference' makes no noise"),
         ('name = "itself"', 'coarsening = 4\nname = "itself"', "[model itself] coarsening: 4 does not divide the 2"),
-        ('name = "itself"', 'timestep = 0.3\nname = "itself"', "[model itself] timestep: 0.5 is not a whole number"),
+        ('name = "itself"', 'timestep = 0.3\nname = "itself"', "[model itself] timestep: the frames of test-set are not whole time steps of 0.3"),
         ('name = "itself"', 'timestep = 0.1\nname = "itself"', "explicit steps are stable up to"),
         ('truth = "set.toml"', 'truth = "net.toml"', "no such run file"),
         ('truth = "set.toml"', 'truth = "refused.toml"', "not a run of sequences or of a phase field"),
@@ -217,7 +223,6 @@ def test_networks_that_do_not_fit(folder, refused):
     for given, word in (
         (dict(interval=0.3), "not whole steps"),
         (dict(spacing=1.5), "do not go together"),
-        (dict(resampling="none"), "do not go together"),
         (dict(parameters=[("misfit", "elasticity.misfit")]), "given elasticity.misfit, which test-set lacks"),
         (dict(padding="reflect"), "its padding does not go with the boundaries"),
     ):
@@ -240,3 +245,93 @@ def test_what_protocols_change():
 
 def test_the_page_of_keys_is_up_to_date():
     assert (Path(__file__).parents[2] / "docs" / "evaluation-run-file.md").read_text() == page() + "\n"
+
+
+ROLLOUT = """
+[job]
+kind = "rollout"
+[surrogate]
+file = "net.ostwald"
+precision = "double"
+[grid]
+shape = [16, 12]
+[model]
+epsilon = 3.0
+[initial]
+kind = "file"
+file = "start.npy"
+[[stage]]
+steps = 4
+[fields]
+every = 1
+precision = "double"
+"""
+
+
+def test_roll_outs_that_were_made_before(folder, no_report):
+    text = (
+        (folder / "set.toml")
+        .read_text()
+        .replace("count = 4", "count = 1")
+        .replace("values = [0.0, 1.0]", "values = [0.0]")
+    )
+    (folder / "set.toml").write_text(text.replace("frames = 4", 'frames = 4\nprecision = "double"'))
+    (folder / "rollout.toml").write_text(ROLLOUT)
+    network(folder / "net.ostwald", scale=0.3)
+    assert main(["run", str(folder / "set.toml"), "-d", str(folder / "set")]) == 0
+    with Sequences(folder / "set") as data:
+        np.save(folder / "start.npy", data.read(0)[0, ::2, ::2])
+    assert main(["run", str(folder / "rollout.toml"), "-d", str(folder / "before")]) == 0
+    models = MODELS.replace('file = "net.ostwald"', 'file = "net.ostwald"\nprecision = "double"')
+    (here,) = evaluate(folder, models + TEST_SET, "here")
+    (before,) = evaluate(folder, models + TEST_SET + 'rollout = "before"\n', "again")
+    one, two = here["models"]["net"], before["models"]["net"]
+    assert np.allclose(one["errors"]["rmse"]["median"], two["errors"]["rmse"]["median"], atol=1e-14)
+    assert one["errors"]["rmse"]["median"] != here["models"]["persistence"]["errors"]["rmse"]["median"]
+    assert one["seconds"] > 0 and two["seconds"] is None
+    network(folder / "net.ostwald", seed=2)
+    text = (folder / "before" / "run.toml").read_text()
+    network(folder / "other.ostwald", scale=0.3)
+    (folder / "before" / "run.toml").write_text(text.replace("net.ostwald", "other.ostwald"))
+    for extra, word in (("", "a roll-out of another network"), ("frames = 6\n", "a roll-out of another network")):
+        (folder / "bad.toml").write_text(models + TEST_SET + 'rollout = "before"\n' + extra)
+        with pytest.raises(CollectiveError, match=word):
+            evaluate_surrogate.run(world_of_one(), folder / "bad.toml", folder / "bad")
+    (folder / "before" / "run.toml").write_text(text)
+    network(folder / "net.ostwald", scale=0.3)
+    (folder / "bad.toml").write_text(models + TEST_SET + 'rollout = "before"\nframes = 6\n')
+    with pytest.raises(CollectiveError, match="after the first"):
+        evaluate_surrogate.run(world_of_one(), folder / "bad.toml", folder / "bad")
+
+
+def test_frames_at_any_times(folder, no_report):
+    """Of a run whose frames lie ever further apart, those that are whole steps of the network are compared."""
+    text = (folder / "run.toml").read_text().replace("time = 2.0\ntolerance = 0.01", "timestep = 0.01\ntime = 4.0")
+    (folder / "run.toml").write_text(text + "[fields]\ntimes = [0.5, 0.7, 1.0, 2.5]\n")
+    assert main(["run", str(folder / "run.toml"), "-d", str(folder / "made")]) == 0
+    network(folder / "net.ostwald", spacing=1.0, resampling="none")
+    (found,) = evaluate(folder, MODELS + TEST_SET.replace("set.toml", "made"))
+    assert found["times"] == [0, 0.5, 1.0, 2.5, 4.0] and found["models"]["itself"]["errors"]["rmse"]["high"][-1] < 1e-6
+
+
+@pytest.mark.parametrize("name", ["three-dimensions", "clock-3d", "two-dimensions"])
+def test_examples_can_be_made(tmp_path, name):
+    """Every model and the first case of every protocol of examples/evaluate-crnn, with networks of the right kind."""
+    examples = Path(__file__).parents[2] / "examples"
+    for folder in ("evaluate-crnn", "crnn-tests"):
+        shutil.copytree(examples / folder, tmp_path / folder, ignore=shutil.ignore_patterns("runs", "results"))
+    misfit = Parameter("misfit", "elasticity.misfit", 0.0, 0.012, 0.0, 0.012)
+    for preset, interval, spacing, how, given in (
+        ("crane-3d", 0.5, 2.0, "none", ()),
+        ("misfit-2d", 1.0, 1.0, "none", (misfit,)),
+    ):
+        architecture = PRESETS[preset]
+        arrays = {name: np.zeros(shape) for name, shape in architecture.shapes().items()}
+        place = tmp_path / f"train-crnn-{architecture.dimensions}d" / "runs" / "long"
+        place.mkdir(parents=True)
+        network = Surrogate(architecture, arrays, interval, (spacing,) * architecture.dimensions, how, given)
+        network.save(place / "surrogate.ostwald")
+    path = tmp_path / "evaluate-crnn" / f"{name}.toml"
+    evaluation = evaluate_surrogate.Evaluation(validate(load_toml(path), TABLES, path), path)
+    evaluation.try_all(world_of_one())
+    assert len(evaluation.cases) >= 10
