@@ -210,7 +210,8 @@ class Log:
         """A warning, on standard error and in the files, once per text."""
         if self.root and text not in self._warned:
             self._warned.add(text)
-            print(f"WARNING: {text}", file=sys.stderr, flush=True)
+            if self.screen:
+                print(f"WARNING: {text}", file=sys.stderr, flush=True)
             for file in self.files:
                 print(f"WARNING: {text}", file=file, flush=True)
 

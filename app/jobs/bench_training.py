@@ -4,7 +4,7 @@
     adam                   an update on a batch: gradients of its structures, their reduction
 
 The set is generated: face-centred nickel, strained and displaced, labelled by Zhou's potential; functions are those of
-examples/train/nickel.toml. Each repeat runs every case on every number of ranks, while the other ranks wait. As machines are shared, what counts is
+examples/train/nickel.toml. Each repeat runs a case on every number of ranks, while the other ranks wait. As machines are shared, what counts is
 the path: processor time of the rank that has most work on structures, that of the one rank that solves, and the wall time of a reduction, the least of
 many; of these the least of all repeats. Wall times are told too.
 
@@ -35,9 +35,10 @@ from ostwald.app.runfile import validate
 from ostwald.io.datasets import LabelledStructure, write_dataset
 
 OPTIMISERS = {
-    "levenberg-marquardt": {"kind": "levenberg-marquardt", "epochs": 1000},
     "adam": {"kind": "adam", "batch": 32, "epochs": 1000},
+    "levenberg-marquardt": {"kind": "levenberg-marquardt", "epochs": 1000},
 }
+"""Adam first: its batches are large arrays, and the heap that the other leaves behind makes them dearer."""
 SHARED = ("data", "Jacobian", "normal equations", "evaluate", "gradient")
 """Sections whose work is that of a rank's structures."""
 ALONE = ("solve", "optimiser")
@@ -131,31 +132,31 @@ def bench(world, given) -> int:
             write_dataset(Path(folder) / "set.dataset", structures(max(math.ceil(given.atoms / 108), 40)))
         world.barrier()
         Setup(world, settings(folder, OPTIMISERS["adam"]), "bench").compute_descriptors(None)
-        rows = measure(world, folder, chosen, given.steps, given.repeat)
+        rows = [row for name in chosen for row in measure(world, folder, name, given.steps, given.repeat)]
         world.barrier()
     predicted = _report(world, rows, given) if world.root else []
     write_figures(world, given.json, "training", results=rows, predicted=predicted)
     return 0
 
 
-def measure(world, folder, chosen, steps, repeat) -> list[dict]:
-    """A row for each case and number of ranks; on rank 0, [] elsewhere."""
+def measure(world, folder, name, steps, repeat) -> list[dict]:
+    """A row of a case for each number of ranks; on rank 0, [] elsewhere."""
     sizes = [2**k for k in range(world.size.bit_length()) if 2**k <= world.size]
     rows = []
     for size in sizes:
         part = world.split(int(world.rank < size))
-        for name in chosen if world.rank < size else ():
+        if world.rank < size:
             part.log.screen = False
             setup = Setup(part, settings(folder, OPTIMISERS[name]), "bench")
             setup.prepare(None)
-            rows.append((name, part, setup, setup.trainer.theta, setup.trainer.state(), []))
+            rows.append((part, setup, setup.trainer.theta, setup.trainer.state(), []))
         world.barrier()
     for _ in range(repeat):
         for row in rows:
             _run(row, steps)
         world.barrier()
     found = []
-    for name, part, setup, theta, _, samples in rows:
+    for part, setup, theta, _, samples in rows:
         parameters = len(theta)
         numbers = (
             parameters * (parameters + 1) // 2 + 2 * parameters + 2 if name == "levenberg-marquardt" else parameters
@@ -181,7 +182,7 @@ def measure(world, folder, chosen, steps, repeat) -> list[dict]:
 
 def _run(row, steps):
     """Some updates from the same start: seconds of one, as a sample."""
-    _, part, setup, theta, state, samples = row
+    part, setup, theta, state, samples = row
     trainer = setup.trainer
     trainer.theta = theta
     trainer.restore(state)
@@ -196,7 +197,7 @@ def _run(row, steps):
     samples.append(dict(wall=wall, shared=part.allreduce(spent[0], "max"), alone=part.bcast(spent[1])))
 
 
-def _reduction(world, array, tries=30) -> float:
+def _reduction(world, array, tries=200) -> float:
     """Seconds of a reduction of an array over all ranks, the least of some."""
     least = math.inf
     for _ in range(tries if world.size > 1 else 0):

@@ -72,9 +72,9 @@ class Members:
         groups = min(world.size, self.count)
         colour = world.rank * groups // world.size
         mine = world.split(colour)
-        mine.log.screen = colour == 0
-        if world.root:
-            mine.log.files = world.log.files  # the others tell in the logs of their members
+        if colour == 0:
+            mine.log = world.log
+        mine.log.screen = colour == 0  # the others tell in the logs of their members
         stopped = max(world.allgather(self._train(mine, range(1 + colour, self.count + 1, groups))))
         cost = {} if stopped else {"microseconds_per_atom": self._combine()}
         self._finish(time.monotonic() - begun, stopped, cost)

@@ -36,4 +36,4 @@ def test_the_command(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "a model of nodes with 64 cores" in out and "levenberg-marquardt" in out
     assert main(["bench", "training", "--case=sgd"]) == 1
-    assert "no case 'sgd'; known: levenberg-marquardt, adam" in capsys.readouterr().err
+    assert "no case 'sgd'; known: adam, levenberg-marquardt" in capsys.readouterr().err
