@@ -1,4 +1,4 @@
-"""Ensembles on any number of ranks: members side by side or in turn, each what one rank makes of it; stopped on some, resumed on all."""
+"""Ensembles on any number of ranks: members side by side or in turn, each what one rank makes of it; stopped on some, resumed on one."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,9 @@ def test_any_number_of_ranks(folder, monkeypatch):
             patch.setattr(Stopping, "test", stop)
         status = train.run(world, folder / "run.toml", folder / "parts")
     assert status == (EXIT_RESUME if world.size <= 3 else 0)
-    assert train.resume(world, folder / "parts") == 0
+    if world.root:  # on another number of ranks
+        assert train.resume(mine, folder / "parts") == 0
+    world.barrier()
 
     alone = weights(folder / "alone/potential.ostwald")
     for name in ("together", "parts"):

@@ -127,7 +127,7 @@ def test_killed_while_writing(tmp_path, world):
         assert len(series) - len(text) in (0, 1) and np.array_equal(text, series[: len(text)])
         for k in range(max(0, last), len(series)):
             assert np.array_equal(series["cell"][k], row(k)["cell"].ravel())
-        last = len(series) - 3
+        last = max(len(series) - 3, -1)  # a writer may be killed before its first row
     assert last > 0
 
 
