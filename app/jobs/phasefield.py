@@ -12,7 +12,7 @@ from ostwald.app.jobs.ending import leave_report
 from ostwald.app.jobs.phasefield_grid import check_parts
 from ostwald.app.jobs.phasefield_outputs import Outputs
 from ostwald.app.jobs.phasefield_schema import TABLES
-from ostwald.app.jobs.phasefield_setup import build, make_noise, set_initial
+from ostwald.app.jobs.phasefield_setup import build, initial_field, make_noise, set_initial
 from ostwald.app.jobs.phasefield_stages import Stages, described, order
 from ostwald.app.jobs.progress import Progress
 from ostwald.app.jobs.runfiles import default_directory, read_run_file
@@ -42,11 +42,12 @@ class PhaseField:
 
     Row and frame of a step are written when the step is left, so those of a checkpoint's step are not yet there.
 
-    title, tables, build: of the kind of job. completed(values, solver): the values of a run file, and what the solver knows beyond them.
+    title, tables, build, initial: of the kind of job. completed(values, solver): the values of a run file, and what the solver knows beyond them.
     rising: why the free energy may rise.
     """
 
-    title, tables, build, rising = "phase field", TABLES, staticmethod(build), "the time step is too long"
+    title, tables, rising = "phase field", TABLES, "the time step is too long"
+    build, initial = staticmethod(build), staticmethod(initial_field)
 
     @staticmethod
     def completed(values, solver) -> dict:
@@ -269,7 +270,7 @@ def run(world, path, directory=None, force=False, job=PhaseField) -> int:
     world.use_threads(values["parallel"]["threads"])
     check_parts(values, path, world.size)
     solver = job.build(world, values, path, ranks=values["parallel"]["grid"])
-    set_initial(solver, values, path)
+    set_initial(solver, values, path, job.initial)
     where = directory or values["job"]["directory"] or default_directory(path)
     values["job"]["directory"] = None
     with RunDirectory.create(where, world, dumps(values), overwrite=force) as target:

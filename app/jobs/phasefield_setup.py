@@ -122,7 +122,7 @@ def initial_field(values, path, shape, spacing):
 def check_finite(field, values, path) -> None:
     """RunFileError where a field that a file gives is not finite somewhere. It is read plane by plane."""
     if isinstance(field, Given):
-        for k in range(field.shape[0]):
+        for k in range(field.values.shape[0]):
             if not np.isfinite(field.values[k]).all():
                 raise RunFileError(
                     f"{path}: [initial]: {values['initial']['file']}: the field must be finite, plane {k} is not"
@@ -175,9 +175,9 @@ def build(world, values, path, shape=None, ranks=None) -> CahnHilliard:
         raise RunFileError(f"{path}: [grid]: {error}") from None
 
 
-def set_initial(solver, values, path) -> None:
-    """Collective. The field that the run starts from. CollectiveError where it is not finite."""
-    field = initial_field(values, path, solver.parts.shape, solver.spacing)
+def set_initial(solver, values, path, initial=initial_field) -> None:
+    """Collective. The field that the run starts from, which `initial` makes. CollectiveError where it is not finite."""
+    field = initial(values, path, solver.parts.shape, solver.spacing)
     if values["initial"]["exact_mean"] is not None:
         field = field.with_mean(values["initial"]["exact_mean"], solver.parts)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -18,10 +19,13 @@ from ostwald.app.jobs.progress import clock
 from ostwald.app.jobs.rollout_schema import TABLES
 from ostwald.app.jobs.runfiles import read_run_file
 from ostwald.app.jobs.schedule import Schedule
+from ostwald.app.phasefield import Given
 from ostwald.app.runfile import RunFileError
 from ostwald.app.surrogate import model
 from ostwald.app.surrogate.inference import FAR, ROW, Inference
+from ostwald.app.surrogate.resampling import resampled
 from ostwald.app.surrogate.rollout import RollOut
+from ostwald.io.fields import FieldsError, open_field
 from ostwald.io.modelfile import ModelFileError
 from ostwald.parallel import deal, extents
 
@@ -89,10 +93,35 @@ def check_tables(values, path, surrogate):
     return well
 
 
+def initial(values, path, shape, spacing):
+    """The InitialField of a run file. One of a file with twice the points along each axis is resampled as the network's training was."""
+    table, how = values["initial"], load(values, path).resampling
+    if table["kind"] == "file" and how != "none":
+        with suppress(FieldsError):  # initial_field tells what is wrong with the file
+            field = open_field(table["file"], table["dataset"], -1 if table["frame"] is None else table["frame"])
+            if tuple(field.shape) == tuple(2 * n for n in shape):
+                return Resampled(field, spacing, how)
+    return initial_field(values, path, shape, spacing)
+
+
+class Resampled(Given):
+    """Values on twice as many points along each axis, brought to this grid ("nearest" or "mean")."""
+
+    def __init__(self, values, spacing, how):
+        self.how = how
+        super().__init__(values, spacing)
+        self.shape = tuple(n // 2 for n in values.shape)
+
+    def _block(self, lo, hi):
+        finer = np.asarray(self.values[tuple(slice(2 * a, 2 * b) for a, b in zip(lo, hi))], np.float64)
+        return resampled(finer, 2, self.how)
+
+
 class RollOutJob(phasefield.PhaseField):
     """The job on this rank: that of the phase field with another solver."""
 
-    title, tables, build, rising = "roll-out", TABLES, staticmethod(build), "nothing keeps a network from that"
+    title, tables, rising = "roll-out", TABLES, "nothing keeps a network from that"
+    build, initial = staticmethod(build), staticmethod(initial)
 
     @staticmethod
     def completed(values, solver) -> dict:
@@ -120,7 +149,7 @@ def check(world, path, ranks=None) -> int:
     small = [max(ROW, architecture.kernel)] * len(shape)
     small = build(alone, values | dict(grid=values["grid"] | dict(shape=small)), path)
     values = RollOutJob.completed(values, small)
-    check_finite(initial_field(values, path, tuple(shape), small.spacing), values, path)
+    check_finite(initial(values, path, tuple(shape), small.spacing), values, path)
     try:
         p0, p1 = deal(shape, ranks, extents(shape)[1], parts)
     except ValueError as error:

@@ -11,7 +11,7 @@ from ostwald.app.jobs.rollout_schema import page
 from ostwald.app.surrogate.architecture import Architecture
 from ostwald.app.surrogate.model import Parameter, Surrogate
 from ostwald.io.checkpoint import list_checkpoints
-from ostwald.io.fields import field_frames
+from ostwald.io.fields import field_frames, open_field
 from ostwald.io.timeseries import read_series
 
 JOB = """
@@ -44,12 +44,12 @@ every = 5
 """
 
 
-def network(path, padding="circular", channels=4, scale=0.05):
+def network(path, padding="circular", channels=4, scale=0.05, resampling="none"):
     architecture = Architecture(2, 2, channels, 3, "gru", "potential", ("misfit",), padding)
     rng = np.random.default_rng(1)
     arrays = {name: rng.normal(0, scale, shape) for name, shape in architecture.shapes().items()}
     misfit = Parameter("misfit", "elasticity.misfit", 0.0, 0.01, 0.0, 0.012)
-    Surrogate(architecture, arrays, 0.5, (2.0, 2.0), parameters=(misfit,)).save(path)
+    Surrogate(architecture, arrays, 0.5, (2.0, 2.0), resampling, (misfit,)).save(path)
 
 
 @pytest.fixture
@@ -130,6 +130,26 @@ def test_another_network_does_not_go_on_from_a_checkpoint(folder, capsys, no_rep
 def test_mistakes(folder, refused, old, new, message):
     assert JOB.count(old) >= 1
     refused(JOB.replace(old, new, 1), message, "run", "check")
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "mean"])
+def test_starts_from_a_field_of_twice_the_points(folder, refused, no_report, resampling):
+    no_report()
+    network(folder / "network.ostwald", resampling=resampling)
+    finer = np.random.default_rng(2).uniform(size=(36, 40))
+    np.save(folder / "finer.npy", finer)
+    start = 'kind = "uniform"\nexact_mean = 0.45\namplitude = 0.1'
+    text = JOB.replace(start, 'kind = "file"\nfile = "finer.npy"')
+    (folder / "job.toml").write_text(text + "[limits]\nfield = 1e9\n")
+    assert main(["check", str(folder / "job.toml")]) == 0
+    assert main(["run", str(folder / "job.toml"), "-d", str(folder / "run")]) == 0
+    field = open_field(folder / "run" / "fields.h5", frame=0)
+    first = np.asarray(field[:, :])
+    field.close()
+    wanted = finer[::2, ::2] if resampling == "nearest" else finer.reshape(18, 2, 20, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(first, wanted, atol=1e-7)
+    np.save(folder / "finer.npy", finer[:, :38])
+    refused(text, "a field of 36 × 38 points, the grid has 18 × 20", "run", "check")
 
 
 def test_walls_have_no_structure_factor(folder, refused, no_report):
