@@ -209,10 +209,10 @@ def test_memory():
     assert state == 4 * 12**3 * (1 + 2 * 4)
     assert 12**3 * 4 * 100 < each < 12**3 * 4 * 400
     whole = plan(network, shape, 20, 4, 1e9)
-    assert whole.segment is None and whole.together == 4 and whole.bytes == pytest.approx(4 * (20 * each + state))
-    tight = plan(network, shape, 20, 4, 12 * each)
-    assert tight.together == 2 and 4 <= tight.segment < 6 and tight.bytes <= 12 * each
-    alone = plan(network, shape, 20, 4, 3 * each)
+    assert whole.segment is None and whole.together == 4 and whole.bytes == pytest.approx(4 * (28 * each + state))
+    tight = plan(network, shape, 20, 4, 28 * each)
+    assert tight.together == 2 and 4 <= tight.segment < 6 and tight.bytes <= 28 * each
+    alone = plan(network, shape, 20, 4, 11 * each)
     assert alone.together == 1 and alone.segment == 2
     with pytest.raises(ValueError, match=r"one sequence takes .* GB, more than"):
         plan(network, shape, 20, 4, each)
