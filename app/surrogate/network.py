@@ -166,16 +166,17 @@ class Network(torch.nn.Module):
 
 
 def initial_arrays(architecture: Architecture, seed: int) -> dict[str, np.ndarray]:
-    """Parameters to begin with, name -> float32: uniform within ±1/√(inputs × points of the kernel); those of the head's last layer
-    are a tenth of it (not of the sigmoid's), so that φ hardly moves in a first step."""
-    rng, found = philox_generator(seed, "surrogate", 0), {}
-    last = 1.0 if architecture.head == "sigmoid" else 0.1
+    """Parameters to begin with, name -> float32: weights uniform within ±√(3 / (inputs × points of the kernel)), so that what goes
+    through a layer keeps its variance (Y. LeCun et al., Efficient BackProp, 1998), biases within a √3rd of that; those of the
+    head's last layer a tenth (not of the sigmoid's), so that φ hardly moves in a first step."""
+    rng, found, shapes = philox_generator(seed, "surrogate", 0), {}, architecture.shapes()
     for layer in architecture.layers():
         bound = 1 / math.sqrt(layer.inputs * layer.kernel**architecture.dimensions)
-        bound *= last if layer.name == "head.output" else 1.0
-        for part in ("weight", "bias"):
+        if layer.name == "head.output" and architecture.head != "sigmoid":
+            bound *= 0.1
+        for part, factor in (("weight", math.sqrt(3)), ("bias", 1.0)):
             name = f"{layer.name}.{part}"
-            found[name] = rng.uniform(-bound, bound, architecture.shapes()[name]).astype(np.float32)
+            found[name] = rng.uniform(-factor * bound, factor * bound, shapes[name]).astype(np.float32)
     return found
 
 

@@ -12,7 +12,6 @@ from ostwald.app.surrogate.data import symmetries, turned
 from ostwald.app.surrogate.network import shifted
 from ostwald.parallel import philox_generator
 
-
 WORKING = 8
 """Steps whose memory torch takes besides, while it works: measured are 3 (two dimensions) to 8 (three)."""
 

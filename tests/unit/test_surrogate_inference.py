@@ -15,7 +15,7 @@ from ostwald.app.surrogate.network import Network, initial_arrays  # noqa: E402
 
 
 def parameters_of(architecture, scale=2.0, seed=3):
-    return {name: scale * array for name, array in initial_arrays(architecture, seed).items()}
+    return {name: 0.6 * scale * array for name, array in initial_arrays(architecture, seed).items()}
 
 
 def start(inference, shape, seed=1):
