@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 
@@ -51,6 +52,14 @@ class Evaluation:
         places = [(p, c) for p, protocol in enumerate(self.protocols) for c in range(len(protocol.cases))]
         self.cases = sorted(places, key=lambda place: -self.work(self.protocols[place[0]]))
 
+    def digest(self, protocol, number) -> str:
+        """Of all that a case depends on but files of frames."""
+        of = self.protocols[protocol]
+        hashes = [surrogate and surrogate.hash for surrogate in self.models.loaded]
+        case, table = of.cases[number], [self.values["model"], self.grids[protocol], of.table["rollout"], hashes]
+        told = repr([table, case.values, str(case.file), case.number, case.start, of.times.tolist()])
+        return hashlib.sha256(told.encode()).hexdigest()
+
     @staticmethod
     def work(protocol) -> float:
         return math.prod(protocol.shape) * protocol.frames
@@ -66,7 +75,7 @@ class CaseRun:
 
     def __init__(self, world, evaluation, protocol, number):
         self.world = world
-        self.protocol = evaluation.protocols[protocol]
+        self.protocol, self.digest = evaluation.protocols[protocol], evaluation.digest(protocol, number)
         self.case, self.grids = self.protocol.cases[number], evaluation.grids[protocol]
         self._open = []
         try:
@@ -167,6 +176,7 @@ class CaseRun:
             columns=self.columns,
             truths=places,
             lost=self.lost,
+            digest=self.digest,
             shots=self.shots.tolist(),
             solved=self.case.file is None,
         )
@@ -181,7 +191,7 @@ class EvaluationJob:
     def __init__(self, world, evaluation, directory):
         self.world, self.evaluation, self.directory = world, evaluation, directory
         self.alone = world if world.size == 1 else world.split(world.rank)
-        there = world.bcast([self._file(*place).exists() for place in evaluation.cases] if world.root else None)
+        there = world.bcast([self._is_there(*place) for place in evaluation.cases] if world.root else None)
         self.missing = [place for place, done in zip(evaluation.cases, there) if not done]
         self.queue = WorkQueue(world, len(self.missing))
         self.stopping = Stopping(
@@ -190,6 +200,16 @@ class EvaluationJob:
         self.progress = Progress(world, len(there), done=sum(there), what="case")
         self.started = self.looked = time.monotonic()
         self.point_steps = 0
+
+    def _is_there(self, protocol, case) -> bool:
+        """Whether a case has its file; one of other models or another truth is removed."""
+        file = self._file(protocol, case)
+        if not file.exists():
+            return False
+        if open_arrays(file)[1]["digest"] == self.evaluation.digest(protocol, case):
+            return True
+        file.unlink()
+        return False
 
     def _file(self, protocol, case):
         return self.directory.cases / f"case-{protocol}-{case}.h5"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
 from ostwald.app import picture
+from ostwald.app.jobs.sequences_schema import Plan
 from ostwald.app.report.page import heading, provenance, seconds_card, sources
 from ostwald.app.report.plots import INK, LINES, MUTED, blank, dress, legend, plain_log, svg_of
 from ostwald.app.report.run import Run
+from ostwald.app.report.sequences import stability_line
 from ostwald.app.report.style import cards, document, number, seconds, table, tile_row
+from ostwald.app.runfile import load_toml
 from ostwald.app.surrogate.scores import front
 from ostwald.io.arrayfile import open_arrays
 from ostwald.io.text import read_text
@@ -79,7 +83,11 @@ def _protocol(run, place, found) -> str:
         for c in ("delta", "energy_error", "length_error")
     ]
     plots += [
-        ("Who decomposes", _diagram(found, place), "Filled: the truth decomposes; crosses: the model says otherwise.")
+        (
+            "Who decomposes",
+            _diagram(run, found, place),
+            "Filled: the truth decomposes; crosses: the model says otherwise.",
+        )
     ]
     plots = [plot for plot in plots if plot[1]]
     body.append(f'<div class="two">{cards(plots)}</div>')
@@ -148,8 +156,12 @@ def _exponent(m) -> str:
 
 
 def _lines(models):
-    """(name, model, colour): the first models in colours, further ones grey."""
-    return [(name, m, LINES[k] if k < len(LINES) else MUTED) for k, (name, m) in enumerate(models.items())]
+    """(label, model, colour): the first models in colours, further ones grey, with one label for all of them."""
+    found = []
+    for k, (name, m) in enumerate(models.items()):
+        beyond = k - len(LINES)
+        found.append((name, m, LINES[k]) if beyond < 0 else ("others" if beyond == 0 else "_other", m, MUTED))
+    return found
 
 
 def _array(values):
@@ -163,7 +175,8 @@ def _band(axes, times, spread, colour, label, moments=False):
         low, high = middle - deviation, middle + deviation
     else:
         low, middle, high = (_array(spread[key]) for key in ("low", "median", "high"))
-    axes.fill_between(times, low, high, color=colour, alpha=0.18, linewidth=0)
+    if colour != MUTED:
+        axes.fill_between(times, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(times, middle, color=colour, linewidth=1.4, label=label)
 
 
@@ -300,7 +313,7 @@ def _clock(found) -> str:
     return _card("The clock: same error, same physical time", head, rows, note)
 
 
-def _diagram(found, place) -> str:
+def _diagram(run, found, place) -> str:
     """Which cases decompose, over the two parameters that vary."""
     if found["kind"] != "phase-diagram":
         return ""
@@ -316,9 +329,19 @@ def _diagram(found, place) -> str:
     axes.plot(x[true], y[true], "o", color=LINES[1], markersize=3.5, label="decomposes")
     axes.plot(x[~true], y[~true], "o", color=LINES[0], markersize=3.5, markerfacecolor="none", label="stays mixed")
     axes.plot(x[wrong], y[wrong], "x", color=INK, markersize=7, label=f"{name} differs")
+    line = _stability(run, place) if keys[1] == "elasticity.misfit" else None
+    if line is not None:
+        axes.plot(line[:, 1], line[:, 0], color=INK, linewidth=1.1, label="linear stability")
     dress(axes, keys[0], keys[1])
     legend(figure, axes)
     return svg_of(figure, f"p{place}-diagram")
+
+
+def _stability(run, place):
+    """(misfit, φ) of the border of stable mixtures, where the truth's run file is still there."""
+    path = Path(run.settings["protocol"][place]["truth"])
+    path = path / "run.toml" if path.is_dir() else path
+    return stability_line(Plan(load_toml(path), path)) if path.exists() else None
 
 
 def _amplitudes(found) -> str:

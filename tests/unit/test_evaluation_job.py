@@ -153,6 +153,28 @@ def test_every_protocol(folder, no_report):
     )
 
 
+def test_a_phase_diagram_is_drawn_with_the_line_of_stability(folder):
+    text = SET.replace('method = "finite-difference"', 'method = "spectral"').replace(
+        "timestep = 0.005", "timestep = 0.05"
+    )
+    text = (
+        text[: text.index("[[vary]]")].replace("count = 4", "count = 6")
+        + "[elasticity]\nc11 = 3e4\nc12 = 1.5e4\nc44 = 3e4\n"
+    )
+    text += '[[vary]]\nkey = "initial.exact_mean"\ngrid = [0.1, 0.5, 3]\n[[vary]]\nkey = "elasticity.misfit"\ngrid = [0.0, 0.02, 2]\n'
+    (folder / "set.toml").write_text(text.replace('kind = "perlin"', 'kind = "perlin"\namplitude = 0.02'))
+    models = MODELS.replace('file = "net.ostwald"', 'kind = "persistence"\nname = "still"')
+    protocol = TEST_SET.replace("test-set", "phase-diagram") + "interval = 5.0\nframes = 3\n"
+    (found,) = evaluate(folder, models + protocol)
+    said = found["models"]["still"]["agreement"]
+    assert (
+        said["truth"] == [False, False, True, False, True, False]
+        and found["models"]["itself"]["agreement"]["right"] == 6
+    )
+    text = (folder / "out" / "report.html").read_text()
+    assert "linear stability" in text and "still differs" in text and f"{said['right']} of 6" in text
+
+
 def test_bodies_in_a_box(folder, no_report):
     box = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0 0 1\nv 1 0 1\nv 1 1 1\nv 0 1 1\nf 4 3 2 1\nf 5 6 7 8\nf 1 2 6 5\nf 2 3 7 6\nf 3 4 8 7\nf 4 1 5 8\n"
     (folder / "box.obj").write_text(box)
@@ -182,6 +204,15 @@ def test_a_run_that_is_stopped_goes_on(folder, no_report, monkeypatch):
     (parts,) = json.loads((folder / "parts" / "evaluation.json").read_text())["protocols"]
     for name, model in whole["models"].items():
         assert model["errors"] == parts["models"][name]["errors"] and model["last"] == parts["models"][name]["last"]
+    # what is there already stays, unless a network or a truth has changed
+    before = {file: file.stat().st_mtime_ns for file in (folder / "parts" / "cases").iterdir()}
+    assert main(["resume", str(folder / "parts")]) == 0
+    assert before == {file: file.stat().st_mtime_ns for file in (folder / "parts" / "cases").iterdir()}
+    network(folder / "net.ostwald", scale=0.5)
+    assert main(["resume", str(folder / "parts")]) == 0
+    (again,) = json.loads((folder / "parts" / "evaluation.json").read_text())["protocols"]
+    assert again["models"]["net"]["errors"] != parts["models"]["net"]["errors"]
+    assert again["truth"] == parts["truth"]
 
 
 def test_a_network_that_leads_astray_is_lost_and_the_others_go_on(folder, no_report):
