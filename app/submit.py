@@ -47,7 +47,8 @@ def submit(given) -> int:
     if not todo:
         return 0
     batch = plan(given, pattern, [member.index for member in todo if member.index is not None])
-    script = render(batch)
+    checked = _checked(given.file, batch.nodes * batch.ranks_per_node)
+    script = render(replace(batch, memory=batch.memory or checked))
     print(script)
     if given.dry_run:
         return 0
@@ -111,7 +112,7 @@ def _array(text, raw, file) -> tuple[str, dict[int, dict[str, int]]]:
 
 
 def plan(given, pattern: Member, indices: list[int]) -> Batch:
-    """The script's content. Memory is what `ostwald check` tells of a rank; the run file is validated with it."""
+    """The script's content as far as the options tell it: memory only where they give it."""
     raw = load_toml(given.file)
     threads = _threads(raw)
     try:
@@ -126,7 +127,6 @@ def plan(given, pattern: Member, indices: list[int]) -> Batch:
         if cores is None:
             raise ValueError("--ntasks-per-node is needed where no SLURM tells the cores of a node")
         ranks = max(1, cores // threads)
-    memory = _bytes(given.memory) if given.memory else _checked(given.file, given.nodes * ranks)
     options = [f"--{name}={value}" for name in ("partition", "account") if (value := getattr(given, name))]
     site = given.site or os.environ.get("OSTWALD_SITE")
     if site and not Path(site).is_file():
@@ -141,7 +141,7 @@ def plan(given, pattern: Member, indices: list[int]) -> Batch:
         ranks_per_node=ranks,
         seconds=seconds,
         threads=threads,
-        memory=memory,
+        memory=_bytes(given.memory) if given.memory else None,
         array=ranges(indices) if indices else None,
         chain=given.chain,
         launch=given.launch,

@@ -72,6 +72,12 @@ def test_dry_run_shows_the_script_and_writes_nothing(cluster, capsys):
     assert sorted(p.name for p in cluster.iterdir()) == ["job.toml", "tools"]
 
 
+def test_memory_that_is_given_is_asked_for(cluster, capsys):
+    (cluster / "job.toml").write_text(JOB + "[parallel]\nthreads = 2\n")
+    assert main(["submit", "job.toml", "--ntasks-per-node=1", "--time=1h", "--memory=3G", "--dry-run"]) == 0
+    assert "--mem-per-cpu=1500M" in options(capsys.readouterr().out)
+
+
 def test_ranks_of_a_node_are_its_cores_over_threads(cluster, capsys):
     (cluster / "job.toml").write_text(JOB + "[parallel]\nthreads = 4\n")
     for given, ranks in (([], 8), (["--partition=fat"], 32)):
@@ -168,9 +174,10 @@ def test_what_cannot_be_submitted_is_refused_in_a_sentence(cluster, capsys, argu
     assert not (cluster / "runs").exists()
 
 
-def test_a_bad_run_file_is_not_submitted(cluster, capsys):
+@pytest.mark.parametrize("more", [(), ("--memory=1G",)])
+def test_a_bad_run_file_is_not_submitted(cluster, capsys, more):
     (cluster / "job.toml").write_text(JOB.replace("steps", "stepps"))
-    assert main(["submit", "job.toml", "--ntasks-per-node=1", "--time=1h"]) == 1
+    assert main(["submit", "job.toml", "--ntasks-per-node=1", "--time=1h", *more]) == 1
     assert "did you mean 'steps'" in capsys.readouterr().err and not (cluster / "sbatch.txt").exists()
 
 
