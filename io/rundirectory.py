@@ -14,6 +14,7 @@ checkpoints/      the newest two
 extrapolation/, deviation/   configurations outside the potential's range, step-<number>.xyz
 potential.ostwald, potential/   what a training made: a model file; input.nn, scaling.data, weights.*.data
 surrogate.ostwald what a surrogate's training made: a model file
+taken.json        which sequences a surrogate's training learns from
 members/          of an ensemble: the run directories of its members, 1, 2, …
 errors.json       its errors
 predictions.h5    what it says of the validation set, beside the labels
@@ -63,6 +64,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.potential = self.path / "potential"
         self.surrogate_file = self.path / "surrogate.ostwald"
+        self.taken_file = self.path / "taken.json"
         self.members = self.path / "members"
         self.model_file = self.path / "potential.ostwald"
         self.errors_file = self.path / "errors.json"
@@ -185,7 +187,7 @@ class RunDirectory:
     def _files(self) -> list[Path]:
         mine = [self.run_file, self.provenance_file, self.log_file, self.series_file, self.series_csv]
         mine += [self.trajectory_file, self.nuclei_file, self.fields_file, self.fields_file.with_suffix(".xdmf")]
-        mine += [self.sequences_file, self.profiles_file, self.timing_file, self.report_file]
+        mine += [self.sequences_file, self.profiles_file, self.timing_file, self.report_file, self.taken_file]
         mine = [p for p in mine if p.exists()] + sorted(self.checkpoints.glob("checkpoint-*.h5"))
         mine += [p for p in [self.dataset_file] if p.exists()] + sorted(self.parts.glob("part-*.dataset"))
         mine += [p for p in [self.evaluation_file] if p.exists()] + sorted(self.cases.glob("case-*.h5"))

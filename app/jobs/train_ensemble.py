@@ -62,6 +62,8 @@ class Members:
         self.world, self.values, self.directory, self.setup = world, values, directory, setup
         self.count = values["ensemble"]["members"]
         self.folders = [directory.members / str(number) for number in range(1, self.count + 1)]
+        self.before = [self._timing(folder) for folder in self.folders]
+        self.wall_before = self._timing(directory.path).get("total_wall_seconds", 0.0)
 
     def run(self) -> int:
         """Trains all members. 0 when done, EXIT_RESUME when stopped early."""
@@ -165,6 +167,7 @@ class Members:
     def _finish(self, wall, stopped, cost):
         """timing.json, the report."""
         world, members = self.world, [self._timing(folder) for folder in self.folders]
+        now = [m for m, before in zip(members, self.before) if m != before]  # that were trained since the start
         finished = sum(member.get("finished", False) for member in members)
         local = dict(resident_bytes=timing.resident_bytes(), cpu_seconds=time.process_time())
         names = dict.fromkeys((*self.setup.sections, *training_loop.SECTIONS))
@@ -180,10 +183,9 @@ class Members:
             best_epoch=[member.get("best_epoch") for member in members],
             total_updates=sum(member.get("total_updates", 0) for member in members),
             wall_seconds=wall,
-            total_wall_seconds=wall,
+            total_wall_seconds=self.wall_before + wall,
             **{
-                f"{what}_per_second": sum(m.get(f"{what}_per_second", 0) * m["wall_seconds"] for m in members if m)
-                / wall
+                f"{what}_per_second": sum(m[f"{what}_per_second"] * m["wall_seconds"] for m in now) / wall
                 for what in self.setup.work
             },
             communication=sections["communication"]["mean"] / wall,

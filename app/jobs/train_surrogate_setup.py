@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from ostwald.app.training.device import usable
 from ostwald.io.arrayfile import ArrayFile
 from ostwald.io.provenance import origin, provenance
 from ostwald.io.sequences import SequencesError
+from ostwald.io.text import read_text
 from ostwald.parallel.training import require
 
 SHOWN = 6
@@ -56,6 +59,7 @@ class Setup:
         keys = [table["key"] for table in self.values["parameter"]]
         try:
             self.data = TrainingSequences(files, keys, v["resampling"], v["every"], v["frames"])
+            self.data.keep(self.world.bcast(self.data.taken))  # while more are being made, ranks do not see the same
         except (SequencesError, ValueError) as error:
             raise RunFileError(f"{self.path}: [[sequences]] {error}") from None
         batch, items = self.values["optimiser"]["batch"], self.data.items
@@ -83,7 +87,7 @@ class Setup:
             raise self._fail(
                 "network", "dimensions", f"{self.architecture.dimensions}, but sequences have {len(data.shape)}"
             )
-        self.parameters = start.parameters if start else self._statistics()
+        self.parameters = self._widened(start.parameters) if start else self._statistics()
         dtype = torch.float64 if v["precision"] == "double" else torch.float32
         compute = torch.bfloat16 if v["compute"] else None
         try:
@@ -109,10 +113,21 @@ class Setup:
             interval=start.interval, spacing=start.spacing, parameters=[(p.name, p.key) for p in start.parameters]
         )
         for what, value in wanted.items():
-            same = value == there[what] if what == "parameters" else np.allclose(value, there[what])
+            if what == "parameters":
+                same = value == there[what]
+            else:
+                same = np.size(value) == np.size(there[what]) and np.allclose(value, there[what])
             if not same:
                 raise self._fail("network", "start", f"{file} is for another {what} ({there[what]}, not {value})")
         return start
+
+    def _widened(self, parameters) -> tuple[model.Parameter, ...]:
+        """The parameters of the surrogate to go on with, whose ranges now have the training set in them, too."""
+        columns = self.data.parameters[self.data.items["training"]].T
+        return tuple(
+            replace(p, low=min(p.low, float(column.min())), high=max(p.high, float(column.max())))
+            for p, column in zip(parameters, columns)
+        )
 
     def _statistics(self) -> tuple[model.Parameter, ...]:
         found = []
@@ -153,7 +168,24 @@ class Setup:
         )
 
     def prepare(self, directory):
+        self._same_sequences(directory)
         self.trainer = minibatch(self.world, self.objective, self.values["optimiser"], self.values["job"]["seed"])
+
+    def _same_sequences(self, directory):
+        """A training that is resumed goes on with the sequences it began with, though more may be finished now. Collective."""
+        file, data = directory.taken_file, self.data
+        taken = self.world.bcast(json.loads(read_text(file)) if self.world.root and file.exists() else None)
+        if taken is None:
+            directory.write_json(file, data.taken)
+        elif taken != data.taken:
+            more = sum(map(len, data.taken)) - sum(map(len, taken))
+            try:
+                data.keep(taken)
+            except ValueError as error:
+                raise RunFileError(f"{self.path}: [[sequences]] {error}") from None
+            self.world.log(f"{more} sequences that were finished after this training began are left out")
+            self._network()
+            self._objective()
 
     @property
     def work(self) -> dict[str, float]:

@@ -110,10 +110,7 @@ class Training:
         trainer = self.trainer
         lower = trainer.step()
         if not math.isfinite(trainer.value):
-            raise CollectiveError(
-                f"the loss is {trainer.value} at update {trainer.updates}: the learning rate or the data are at fault. "
-                f"The last checkpoint stays: {self.directory.checkpoints}"
-            )
+            self._lost(f"the loss is {trainer.value} at")
         self.losses.append(trainer.value)
         if not lower:
             self.world.log("no step lowers the loss any more")
@@ -126,6 +123,12 @@ class Training:
                 if patience and self.waited >= patience:
                     self.world.log(f"no better potential for {patience} validations")
                     self.finished = True
+
+    def _lost(self, what):
+        raise CollectiveError(
+            f"{what} update {self.trainer.updates}: the learning rate or the data are at fault. "
+            f"The last checkpoint stays: {self.directory.checkpoints}"
+        )
 
     def _validate(self):
         """Errors on the validation set: a row, and the best parameters."""
@@ -157,6 +160,8 @@ class Training:
         due, reason = self.stopping.test(self.trainer.updates)
         self.progress.update(self.trainer.updates)
         if due:
+            if not np.isfinite(self.trainer.theta).all():  # no checkpoint of it: those that are there stay good
+                self._lost("a parameter is infinite or no number after")
             self.write_checkpoint()
         if reason:
             raise Stopped(reason)

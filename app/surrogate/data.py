@@ -53,7 +53,8 @@ class TrainingSequences:
     of that length can be read. ValueError or SequencesError where files do not go together, or lack something; one sentence.
 
     shape: of the resampled grid; spacing, interval: of it, and between the frames that are taken; frames; starts: places
-    where a stretch may begin; parameters (n, p) f8; items: {"training": numbers, "validation": numbers}.
+    where a stretch may begin; parameters (n, p) f8; items: {"training": numbers, "validation": numbers};
+    taken: for each file the numbers, in its whole set, of the sequences that are items.
     """
 
     def __init__(self, files, keys=(), resampling="none", every=1, frames=None):
@@ -88,13 +89,25 @@ class TrainingSequences:
         coarser = 1 if resampling == "none" else 2
         self.spacing = tuple(float(h) * coarser for h in first.spacing)
         self.interval = first.interval * self.every
-        self._place = np.array(
-            [(k, number) for k, file in enumerate(self.files) for number in file.numbers()], np.int64
-        ).reshape(-1, 2)
+        self._keys = tuple(keys)
+        self.keep([file.first[file.numbers()].tolist() for file in self.files])
+
+    def keep(self, taken) -> None:
+        """Makes items of these sequences only. taken: as the property. ValueError where one of them is not there, or not finished."""
+        if len(taken) != len(self.files):
+            raise ValueError(f"{len(taken)} sets were learned from, not {len(self.files)}")
+        place = []
+        for k, (file, wanted) in enumerate(zip(self.files, taken)):
+            there = {int(file.first[number]): int(number) for number in file.numbers()}
+            if missing := [number for number in wanted if number not in there]:
+                raise ValueError(f"{file.path}: sequence {missing[0]}, which was learned from, is not there any more")
+            place += [(k, there[number]) for number in wanted]
+        self.taken = [list(wanted) for wanted in taken]
+        self._place = np.array(place, np.int64).reshape(-1, 2)
         validation = np.array([self.files[k].validation[number] for k, number in self._place], bool)
         self.items = {"training": np.flatnonzero(~validation), "validation": np.flatnonzero(validation)}
-        columns = [[self.files[k].parameters[key][number] for key in keys] for k, number in self._place]
-        self.parameters = np.array(columns, float).reshape(len(self._place), len(keys))
+        columns = [[self.files[k].parameters[key][number] for key in self._keys] for k, number in self._place]
+        self.parameters = np.array(columns, float).reshape(len(self._place), len(self._keys))
 
     def read(self, item: int, begin: int = 0) -> np.ndarray:
         """(frames, *shape) of a sequence, in the precision of its file; begin: the frame of the file that is its first.

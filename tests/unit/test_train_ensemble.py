@@ -128,7 +128,12 @@ def test_stopped_and_resumed(trained, whole, tmp_path, world, monkeypatch, stop)
     figures = json.loads((tmp_path / "parts/timing.json").read_text())
     assert not figures["finished"] and figures["members_finished"] == (0 if stop < 7 else 1)
     assert not (tmp_path / "parts/potential.ostwald").exists()
+    members = [tmp_path / f"parts/members/{k}/timing.json" for k in (1, 2, 3)]
+    done = [json.loads(file.read_text())["total_updates"] if file.exists() else 0 for file in members]
     assert train.resume(world, tmp_path / "parts") == 0
+    again = json.loads((tmp_path / "parts/timing.json").read_text())  # speeds are of what was done since
+    assert again["structures_per_second"] * again["wall_seconds"] == pytest.approx(24 * (12 - sum(done)))
+    assert again["total_wall_seconds"] == figures["wall_seconds"] + again["wall_seconds"]
     assert models(tmp_path / "parts/potential.ostwald") == models(whole / "potential.ostwald")
     assert (tmp_path / "parts/errors.json").read_text() == (whole / "errors.json").read_text()
 

@@ -1,8 +1,10 @@
 """The training of surrogates: data, losses, the way to the closed loop, the job."""
 
 import json
+import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,8 @@ from ostwald.app.surrogate.objective import (
     plan,
     step_bytes,
 )
+from ostwald.app.training.minibatch import Minibatch
+from ostwald.io.checkpoint import list_checkpoints
 from ostwald.parallel import CollectiveError
 
 RUN = """
@@ -289,6 +293,53 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world,
         train_surrogate.resume(world, tmp_path / "parts")
 
 
+def test_sequences_that_are_finished_later_are_left_out_when_a_training_is_resumed(
+    run_file, made, world, tmp_path, monkeypatch
+):
+    growing = tmp_path / "growing.h5"
+    shutil.copy(made, growing)
+
+    def finished(count):
+        with h5py.File(growing, "r+") as file:
+            file["state"][:] = np.arange(24) < count
+
+    text = RUN.replace("batch = 6", "batch = 4").replace("set.h5", str(growing))
+    path = run_file(text + '[[parameter]]\nkey = "initial.exact_mean"\n')
+    finished(16)
+    assert train_surrogate.run(world, path, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Stopping, "test", lambda self, step: (True, "SIGTERM"))
+        assert train_surrogate.run(world, path, tmp_path / "parts") == EXIT_RESUME
+    finished(24)
+    assert train_surrogate.resume(world, tmp_path / "parts") == 0
+    assert (
+        "8 sequences that were finished after this training began are left out"
+        in (tmp_path / "parts/log.txt").read_text()
+    )
+    whole, parts = (model.load(tmp_path / which / "surrogate.ostwald") for which in ("whole", "parts"))
+    assert whole.hash == parts.hash
+    finished(15)
+    (tmp_path / "parts/timing.json").unlink()
+    with pytest.raises((RunFileError, CollectiveError), match="sequence 15, which was learned from, is not there any"):
+        train_surrogate.resume(world, tmp_path / "parts")
+
+
+def test_no_checkpoint_is_written_of_parameters_that_are_no_numbers(run_file, world, tmp_path, monkeypatch):
+    step = Minibatch.step
+
+    def spoilt(self):
+        done = step(self)
+        if self.updates == 3:
+            self.theta = np.full(len(self.theta), np.nan)
+        return done
+
+    monkeypatch.setattr(Minibatch, "step", spoilt)
+    monkeypatch.setattr(Minibatch, "look_every", 1)
+    with pytest.raises(CollectiveError, match="a parameter is infinite or no number after update 3"):
+        train_surrogate.run(world, run_file(RUN + "[checkpoint]\nevery = 1\n"), tmp_path / "run")
+    assert [found.step for found in list_checkpoints(tmp_path / "run/checkpoints")] == [1, 2]
+
+
 def test_parameters_and_other_heads(run_file, world, tmp_path):
     text = RUN.replace("kernel = 3", 'kernel = 3\ncell = "gru"\nhead = "sigmoid"\ncompute = "bfloat16"').replace(
         "epochs = 4", "epochs = 2"
@@ -398,9 +449,12 @@ def test_sets_that_do_not_go_together_are_refused(run_file, made, world, tmp_pat
 def test_a_surrogate_of_another_step_is_not_trained_further(run_file, world, tmp_path):
     architecture = Architecture(2, 1, 2, 3)
     found = model.Surrogate(architecture, Network(architecture).arrays(), 0.25, (2.0, 2.0))
+    solid = Architecture(3, 1, 2, 3)
+    three = model.Surrogate(solid, Network(solid).arrays(), 0.25, (2.0, 2.0, 2.0))
     for what, surrogate in (
         ("interval", replace(found, interval=0.5)),
         ("spacing", replace(found, spacing=(1.0, 1.0))),
+        ("spacing", three),
     ):
         surrogate.save(tmp_path / "a.ostwald")
         text = RUN.replace("dimensions = 2\nblocks = 2\nchannels = 5\nkernel = 3", f'start = "{tmp_path}/a.ostwald"')
