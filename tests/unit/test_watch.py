@@ -288,7 +288,7 @@ def test_ensembles_are_as_far_out_as_their_worst_member(world, tmp_path):
     for line in json.loads((tmp_path / "timing.json").read_text())["extrapolation"]["functions"]:
         if "nearest" in line["name"]:
             member = 0 if line["function"] < Extrapolation.MEMBER else 1
-            assert member == 1 and line["name"].endswith("of test pair potential")
+            assert member == 1 and line["name"].endswith("of member 2")
     assert [w.name for w in run.watches] == ["extrapolation", "deviation"]
 
 
