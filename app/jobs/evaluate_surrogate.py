@@ -312,19 +312,20 @@ def told(found) -> list[str]:
 
 
 def plan(world, values, path, thorough=False) -> Evaluation:
-    """Collective. RunFileError on every rank."""
+    """Collective. RunFileError on every rank. One rank reads: a set of sequences may grow meanwhile."""
     problem = made = None
     alone = world if world.size == 1 else world.split(world.rank)
-    try:
-        made = Evaluation(values, path)
-        if thorough and world.root:
-            made.try_all(alone)
-    except RunFileError as error:
-        problem = error
-    except CollectiveError as error:  # a field that cannot be
-        problem = RunFileError(str(error))
+    if world.root:
+        try:
+            made = Evaluation(values, path)
+            if thorough:
+                made.try_all(alone)
+        except RunFileError as error:
+            problem = error
+        except CollectiveError as error:  # a field that cannot be
+            problem = RunFileError(str(error))
     world.agree(problem)
-    return made
+    return world.bcast(made)
 
 
 def run(world, path, directory=None, force=False) -> int:

@@ -67,7 +67,9 @@ class Training:
         self.best_theta = self.trainer.theta if best is None else best
         self.first = self.trainer.updates
         self.total = values["optimiser"]["epochs"] * self.trainer.per_epoch
-        self.finished = position.get("finished", False)  # then only the end is left to do
+        self.ended = position.get("ended")  # why the updates are over, if they are; then only the end is left to do
+        if self.ended == "epochs" and self.first < self.total:  # the run file has more of them now
+            self.ended = None
         self.started = time.monotonic()
         self.stopping = Stopping(world, values["job"]["walltime"], values["checkpoint"], self.trainer.look_every)
         if self.resumed and directory.series_file.exists():
@@ -86,11 +88,11 @@ class Training:
                 if not self.resumed:
                     self._validate()
                     self.write_checkpoint()
-                while not self.finished and trainer.updates < self.total:
+                while not self.ended and trainer.updates < self.total:
                     self._update()
                     if trainer.updates % self.stopping.every == 0:
                         self._service()
-                self.finished = True
+                self.ended = self.ended or "epochs"
                 self.write_checkpoint()
                 status = 0
             except Stopped as reason:
@@ -114,15 +116,15 @@ class Training:
         self.losses.append(trainer.value)
         if not lower:
             self.world.log("no step lowers the loss any more")
-            self.finished = True
-        if trainer.updates % trainer.per_epoch == 0 or self.finished:
+            self.ended = "level"
+        if trainer.updates % trainer.per_epoch == 0 or self.ended:
             epoch = trainer.updates // trainer.per_epoch
-            if epoch % self.values["validation"]["every"] == 0 or trainer.updates >= self.total or self.finished:
+            if epoch % self.values["validation"]["every"] == 0 or trainer.updates >= self.total or self.ended:
                 self._validate()
                 patience = self.values["validation"]["patience"]
                 if patience and self.waited >= patience:
-                    self.world.log(f"no better potential for {patience} validations")
-                    self.finished = True
+                    self.world.log(f"nothing better for {patience} validations")
+                    self.ended = "patience"
 
     def _lost(self, what):
         raise CollectiveError(
@@ -183,7 +185,7 @@ class Training:
                 mark=self.mark,
                 waited=self.waited,
                 losses=self.losses,
-                finished=self.finished,
+                ended=self.ended,
             )
             meta = dict(optimiser=numbers, job=job)
             write_checkpoint(self.directory.checkpoints, world, arrays, meta, self.trainer.updates)
@@ -271,12 +273,14 @@ def go_on(world, values, setup, directory) -> int:
     position = checkpoint.meta["job"]
     trainer.theta = arrays["theta"]
     trainer.restore(checkpoint.meta["optimiser"] | arrays)
-    if position["finished"] and is_finished(world, directory.timing_file):
+    training = Training(world, values, directory, setup, position, arrays["best"])
+    if training.ended and is_finished(world, directory.timing_file):
+        training.series.close()
         setup.close()
         world.log("this run is complete; nothing is left to do")
         return 0
     world.log(f"resumed at update {trainer.updates}, written by {checkpoint.ranks} ranks")
-    return Training(world, values, directory, setup, position, arrays["best"]).run()
+    return training.run()
 
 
 def _require_same_network(world, directory, parameters):

@@ -136,6 +136,19 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(run_file, world,
     assert (tmp_path / "parts/errors.json").read_text() == (tmp_path / "whole/errors.json").read_text()
 
 
+@pytest.mark.usefixtures("no_page")
+def test_a_finished_training_goes_on_where_its_run_file_was_made_longer(run_file, world, tmp_path):
+    path = run_file(RUN + "epochs = 3")
+    assert train.run(world, path, tmp_path / "whole") == 0
+    path.write_text(path.read_text().replace("epochs = 3", "epochs = 2"))
+    assert train.run(world, path, tmp_path / "parts") == 0
+    longer = tmp_path / "parts/run.toml"
+    longer.write_text(longer.read_text().replace("epochs = 2", "epochs = 3"))
+    assert train.resume(world, tmp_path / "parts") == 0
+    for name in ("potential/weights.028.data", "errors.json"):
+        assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text(), name
+
+
 def test_the_learning_rate_is_found(run_file, world, tmp_path, capsys):
     """The loss stays, falls and blows up; the rate of the steepest fall lies in between, and trains well."""
     path = run_file(RUN + 'kind = "adam"\nbatch = 8\n[loss]\nenergy_start = 1.0')
