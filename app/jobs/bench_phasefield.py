@@ -27,6 +27,8 @@ from ostwald.app.jobs.bench import choose, require_folder, write_figures
 from ostwald.app.phasefield import CahnHilliard, UniformNoise, double_well
 
 EPSILON, STEP = 3.0, 0.02
+PAUSE = 0.05
+"""Seconds before each run: threads of OpenMP spin for a while after the one before."""
 TRAFFIC = 6
 """Numbers a cell and step: planes read and written, columns of planes and of the spectrum read and written."""
 
@@ -197,6 +199,7 @@ def floors(points, dtype, bandwidth, flops) -> tuple[float, float]:
 
 def timed(world, run) -> tuple[float, float]:
     """Wall and processor milliseconds of a run; those of all ranks."""
+    time.sleep(PAUSE)
     world.barrier()
     wall, cpu = time.perf_counter(), time.process_time()
     run()
