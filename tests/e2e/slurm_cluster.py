@@ -74,6 +74,7 @@ class Cluster:
         host = socket.gethostname().partition(".")[0]
         text = CONFIGURATION.format(folder=self.folder, host=host, user=getpass.getuser(), ports=_free_ports())
         (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # containers may have none
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o400)
         outside = {k: v for k, v in clean_environment().items() if not k.startswith(("SLURM_", "SBATCH_", "OSTWALD_"))}
