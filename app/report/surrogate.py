@@ -12,7 +12,7 @@ from ostwald.app.report.page import heading, provenance, seconds_card, sources
 from ostwald.app.report.plots import INK, LINES, blank, dress, legend, svg_of
 from ostwald.app.report.run import Run
 from ostwald.app.report.style import cards, document, number, seconds, table, tile_row
-from ostwald.app.report.training import rates
+from ostwald.app.report.training import over_epochs, rates
 from ostwald.app.surrogate import model
 from ostwald.io.arrayfile import open_arrays
 from ostwald.io.text import read_text
@@ -82,23 +82,18 @@ def _learning(run) -> list[tuple[str, str, str]]:
     s = run.series
     if "given" not in s or len(s["epoch"]) < 2:
         return []
-    plots = [
-        ("Loss", {"training": "loss", "validation, closed loop": "validation_loss"}, "loss"),
-        ("RMSE of the validation set", {"all frames": "validation_rmse", "last frame": "last_rmse"}, "RMSE of φ"),
-        ("Frames that the network is given", {"": "given"}, "frames"),
-    ]
-    found = []
-    for title, lines, label in plots:
-        figure, axes = blank()
-        for (name, column), colour in zip(lines.items(), LINES):
-            good = np.isfinite(s[column]) & (s[column] > 0)
-            axes.plot(s["epoch"][good], s[column][good], color=colour, linewidth=1.4, label=name)
-        axes.set_yscale("linear" if len(lines) == 1 else "log")
-        dress(axes, "epoch", label)
-        if len(lines) > 1:
-            legend(figure, axes)
-        found.append((title, svg_of(figure, title), ""))
-    return found
+    return over_epochs(
+        s,
+        [
+            ("Loss", (("training", "loss"), ("validation, closed loop", "validation_loss")), "loss"),
+            (
+                "RMSE of the validation set",
+                (("all frames", "validation_rmse"), ("last frame", "last_rmse")),
+                "RMSE of φ",
+            ),
+            ("Frames that the network is given", (("", "given"),), "frames", "linear"),
+        ],
+    )
 
 
 def _over_time(arrays, interval) -> list[tuple[str, str, str]]:

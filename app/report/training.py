@@ -94,6 +94,25 @@ def tiles(run, errors) -> list[tuple[str, str, str]]:
     return found
 
 
+def over_epochs(series, plots) -> list[tuple[str, str, str]]:
+    """Plots of columns, what is positive of them. plots: (title, (name, column) of each line, label of the axis[, scale: "log"])."""
+    found = []
+    for title, lines, label, *scale in plots:
+        figure, axes = blank()
+        axes.set_yscale(*scale or ("log",))
+        drawn = False
+        for (name, column), colour in zip(lines, LINES):
+            good = np.isfinite(series[column]) & (series[column] > 0)
+            axes.plot(series["epoch"][good], series[column][good], color=colour, linewidth=1.4, label=name)
+            drawn |= good.any()
+        if drawn:
+            dress(axes, "epoch", label)
+            if len(lines) > 1:
+                legend(figure, axes)
+            found.append((title, svg_of(figure, title), ""))
+    return found
+
+
 def learning(run) -> list[tuple[str, str, str]]:
     """Loss and errors over epochs."""
     s = run.series
@@ -105,18 +124,7 @@ def learning(run) -> list[tuple[str, str, str]]:
         ("Forces", (("validation", "force_rmse"),), "RMSE (eV/Å)"),
         ("Stress", (("validation", "stress_rmse"),), "RMSE (GPa)"),
     ]
-    found = []
-    for title, lines, label in plots:
-        figure, axes = blank()
-        for (name, column), colour in zip(lines, LINES):
-            good = np.isfinite(s[column]) & (s[column] > 0)
-            axes.semilogy(s["epoch"][good], s[column][good], color=colour, linewidth=1.4, label=name)
-        if any((np.isfinite(s[column]) & (s[column] > 0)).any() for _, column in lines):
-            dress(axes, "epoch", label)
-            if len(lines) > 1:
-                legend(figure, axes)
-            found.append((title, svg_of(figure, title), ""))
-    return found
+    return over_epochs(s, plots)
 
 
 def rates(series) -> list[tuple[str, str, str]]:
