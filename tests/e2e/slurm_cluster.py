@@ -135,6 +135,7 @@ class Cluster:
         log = open(self.folder / f"{name or program}.out", "wb")
         self.daemons[name or program] = subprocess.Popen(
             [_program(program), *arguments],
+            cwd=self.folder,  # where a daemon that crashes leaves its core
             env=self.environment | variables,
             stdout=log,
             stderr=log,
